@@ -1,0 +1,48 @@
+# Everything from a bare checkout: each target sets up what it needs. `make help` lists them.
+# Variables: PYTHON (3.11 or later), TORCH_INDEX_URL (a further index for torch), PYTEST_ARGS.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+PYTEST_ARGS ?= -n 2
+export PYTHON TORCH_INDEX_URL
+
+# Settings of the caller's own runs must not reach ours.
+unexport $(filter-out LOOPSCOPE_REQUIRE_%,$(filter LOOPSCOPE_%,$(.VARIABLES)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs gpu-check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt scripts/install
+	@scripts/install
+
+demo: $(READY) ## train a model with planted bugs and watch loopscope name them
+	@$(BIN)/loopscope demo
+
+test: lint ## lint, then all tests (with root and apt-get also installs Debian's prometheus)
+	@scripts/install-prometheus
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## ruff, mypy strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(READY) ## measure the overhead
+	@$(BIN)/python benchmarks/overhead.py
+
+docs: $(READY) ## generate docs/metrics.md and what else comes from the code
+	@$(BIN)/python docs/generate.py
+
+# On a machine with a GPU and its own torch: no venv, no network.
+gpu-check: ## run tests/gpu with the python3 that is there
+	@PYTHONPATH=agent:exporters:dashboards PYTHONDONTWRITEBYTECODE=1 python3 -m pytest tests/gpu -p no:cacheprovider
+
+clean: ## remove the venv, caches and build outputs
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

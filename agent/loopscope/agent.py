@@ -1,0 +1,295 @@
+"""Agent: the handle that attach returns; it puts the parts together and takes them apart again."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import torch
+
+from . import arguments
+from .bus import Bus
+from .config import Config
+from .detectors.nonfinite import NonfiniteGradient, NonfiniteLoss
+from .guard import Guard
+from .hooks import HookSet
+from .loop import Loop
+from .loop.framing import Logged
+from .loop.sources import Names, Sources
+from .outlets import Outlets
+from .pipeline import Pipeline
+from .probes.backward import BackwardProbe
+from .probes.clipping import ClippingProbe
+from .probes.loader import LoaderProbe
+from .probes.optimizers import OptimizerProbe
+from .protocols import Probe
+from .records import EpochReport, Event, SelfReport, StepReport
+from .runs import run_info
+
+__all__ = ["Agent", "attach_agent"]
+
+_EXIT_SECONDS = 1.2
+"""What flushing at the end of the process may take; exporters that hang are left behind."""
+_logger = logging.getLogger("loopscope")
+_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
+
+
+class Agent:
+    """A monitor attached to one training loop; `detach` takes out exactly what attach put in.
+
+    Usable as a context manager. All methods may be called from any thread, and none raises into the loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        models: Mapping[str, torch.nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        config: Config,
+    ) -> None:
+        self.name, self.config = name, config
+        self._key = _key(models, optimizers)
+        self._guard = Guard(limit=config.fault_limit, strict=config.strict)
+        self._hooks = HookSet()
+        self._process = psutil.Process()
+        names = Names(models, config.max_layers)
+        self._info = run_info(name, models, names.plan, len(names.by_id), config)
+        self._outlets: Outlets = Outlets.open(config, self._info, [agent._outlets for agent in _living()])
+        detectors = (NonfiniteGradient(), NonfiniteLoss())
+        self._pipeline = Pipeline(
+            self._info,
+            detectors,
+            self._outlets.exporters,
+            self._guard,
+            window_steps=config.window_steps,
+            report_self=self._report_self,
+        )
+        self._bus = Bus(
+            self._pipeline.take,
+            self._tick,
+            self._guard,
+            wake_at=max(1, config.ring_slots // 2),
+            on_end=self._pipeline.close,
+        )
+        sources = Sources(names, optimizers, config, is_open=not models and not optimizers)
+        self._loop = Loop(config, names, sources, self._bus, lambda: self._hooks.spent_ns)
+        self._probes = self._make_probes()
+        self._lock = threading.RLock()
+        self.is_attached = False
+        self._must_close = False
+        self._watched = [weakref.ref(thing, self._lose) for thing in optimizers.values() or models.values()]
+        self._num_lost = 0
+
+    # what the user sees
+
+    @property
+    def url(self) -> str | None:
+        """Address of the server, None without one."""
+        return self._outlets.url
+
+    @property
+    def latest(self) -> StepReport | None:
+        """The latest step report that the worker has made; call `flush` first to have the very last."""
+        latest: StepReport | None = self._outlets.recent.latest
+        return latest
+
+    @property
+    def epochs(self) -> tuple[EpochReport, ...]:
+        """Epoch and window reports so far, oldest first, the last `history` of them."""
+        epochs: tuple[EpochReport, ...] = self._outlets.recent.epochs
+        return epochs
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Events so far, oldest first, the last `history` of them."""
+        events: tuple[Event, ...] = self._outlets.recent.events
+        return events
+
+    @property
+    def internal_errors(self) -> dict[str, int]:
+        """Faults inside loopscope by part, each caught before it reached the loop."""
+        return {part: count for part, count in self._guard.faults().items() if count}
+
+    def log(self, *, loss: Any = None, samples: int | None = None, tokens: int | None = None, **values: Any) -> None:
+        """Say what the loop knows: right after `optimizer.step()` for that step, or between backward and step.
+
+        `loss` wins over the one seen at backward. Numbers and one-element tensors are taken; a CUDA tensor is copied
+        without a sync.
+        """
+        with self._guard.at("log"):
+            if self.is_attached:
+                self._loop.log(Logged.of(loss, samples, tokens, values))
+
+    def epoch(self) -> None:
+        """Mark the end of an epoch (a call before its first step does nothing); passes of DataLoaders then end none."""
+        with self._guard.at("log"):
+            if self.is_attached:
+                self._loop.mark_epoch()
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait, `timeout` seconds at the most, until all steps so far are exported; return whether they are."""
+        return self._bus.flush(timeout)
+
+    def detach(self) -> None:
+        """Take all hooks out, report what is left, close the exporters; a second call does nothing."""
+        self._close(2 * _EXIT_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    def __repr__(self) -> str:
+        state = f"attached, {self.url or 'no server'}" if self.is_attached else "detached"
+        return f"<loopscope.Agent {self.name!r}: {state}>"
+
+    # life
+
+    def _start(self) -> None:
+        self._pipeline.start()
+        for probe in self._probes:
+            probe.install()
+        self._bus.start()
+        self.is_attached = True
+        _agents.add(self)
+        atexit.register(self._at_exit)
+        _watch_forks()
+
+    def _close(self, timeout: float) -> None:
+        with self._lock:
+            if not self.is_attached:
+                return
+            self.is_attached = False
+        for probe in reversed(self._probes):
+            probe.remove()
+        self._hooks.remove()
+        with self._guard.at("loop"):
+            self._loop.end()
+        self._bus.close(timeout)
+        self._close_pipeline()
+        atexit.unregister(self._at_exit)
+        _agents.discard(self)
+
+    def _close_pipeline(self) -> None:
+        """Close the exporters even where the worker died or hangs; one that hangs is left behind."""
+        if not self._pipeline.is_closed:
+            closer = threading.Thread(target=self._pipeline.close, name="loopscope-closer", daemon=True)
+            closer.start()
+            closer.join(_EXIT_SECONDS / 2)
+
+    def _at_exit(self) -> None:
+        with self._guard.at("exit"):
+            self._close(_EXIT_SECONDS)
+
+    def _leave_in_child(self) -> None:
+        """After a fork the child has no worker: take the hooks out, and let go of the socket without a word."""
+        self.is_attached = False
+        self._hooks.remove()
+        self._outlets.close_in_child()
+        atexit.unregister(self._at_exit)
+
+    def _lose(self, _: object) -> None:
+        self._num_lost += 1  # called by the garbage collector: the worker does the rest
+        self._must_close = self._num_lost >= len(self._watched)
+
+    def _tick(self) -> None:
+        self._pipeline.tick()
+        if self._must_close and self.is_attached:
+            _logger.info("loopscope: what %r watched is gone; it detaches itself", self.name)
+            self._close(0.0)
+
+    def _make_probes(self) -> tuple[Probe, ...]:
+        hooks, loop, at = self._hooks, self._loop, self._guard.at
+        return (
+            BackwardProbe(hooks, at("probe.backward"), loop),
+            ClippingProbe(hooks, at("probe.clipping"), loop),
+            LoaderProbe(hooks, at("probe.loader"), loop),
+            OptimizerProbe(hooks, at("probe.optimizers"), loop),
+        )
+
+    def _report_self(self) -> SelfReport:
+        hooks_seconds, worker_seconds = self._hooks.spent_ns / 1e9, self._bus.cpu_seconds
+        server_seconds = self._outlets.cpu_seconds
+        begin, end = self._pipeline.first_step_seconds, self._pipeline.last_step_seconds
+        spent_seconds = hooks_seconds + worker_seconds + server_seconds
+        bare_seconds = (end - begin if begin is not None and end is not None else 0.0) - hooks_seconds
+        with self._process.oneshot():
+            memory, cpu = self._process.memory_info().rss, self._process.cpu_times()
+        return SelfReport(
+            run=self._info.run,
+            agent=self.name,
+            rank=self._info.rank,
+            time_unix_seconds=time.time(),
+            overhead_ratio=spent_seconds / bare_seconds if bare_seconds > 0 else None,
+            overhead_seconds={"hooks": hooks_seconds, "worker": worker_seconds, "server": server_seconds},
+            dropped_reports=self._loop.num_dropped,
+            internal_errors=self._guard.faults(),
+            disabled_parts=self._guard.disabled(),
+            sample_interval_steps=self._loop.sample_interval,
+            process_memory_bytes=memory,
+            process_cpu_seconds=cpu.user + cpu.system,
+        )
+
+
+def attach_agent(
+    model: Any, optimizer: Any, *, name: str | None, config: Config | None, settings: Mapping[str, Any]
+) -> Agent:
+    """Check the arguments and return a started agent, or the living one of the same objects (see loopscope.attach)."""
+    chosen = Config.build(settings, base=config)
+    models, optimizers = arguments.named_models(model), arguments.named_optimizers(optimizer)
+    if not models and optimizers:
+        models = arguments.find_models(optimizers.values())
+    arguments.check_match(models, optimizers)
+    for agent in _living():
+        if agent._key == _key(models, optimizers):
+            if agent.config != chosen or name not in (None, agent.name):
+                _logger.warning(
+                    "loopscope: already attached as %r; the new name and settings are ignored. "
+                    "Call detach() on it first to change them.",
+                    agent.name,
+                )
+            return agent
+    agent = Agent(_free_name(name), models, optimizers, chosen)
+    agent._start()
+    return agent
+
+
+def _key(
+    models: Mapping[str, torch.nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> tuple[frozenset[int], ...]:
+    return frozenset(id(model) for model in models.values()), frozenset(id(each) for each in optimizers.values())
+
+
+def _living() -> list[Agent]:
+    return [agent for agent in list(_agents) if agent.is_attached]
+
+
+def _free_name(name: str | None) -> str:
+    taken = {agent.name for agent in _living()}
+    wanted = name or "model"
+    candidates = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """Once a process: os.register_at_fork cannot be undone."""
+    os.register_at_fork(after_in_child=_leave_all_in_child)
+
+
+def _leave_all_in_child() -> None:
+    for agent in list(_agents):
+        agent._leave_in_child()
+    _agents.clear()

@@ -1,0 +1,59 @@
+"""Budget: how often the dear statistics may be taken so that the loop stays within its overhead budget."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Budget"]
+
+_FLOOR_SECONDS = 100e-6
+"""A step may always cost this much: on a step of 0.4 ms one per cent is less than a single torch call."""
+_MIN_SHARE = 0.1
+"""Share of the budget that samples get even where the statistics of every step use it up."""
+_FIRST_INTERVAL = 10
+_MAX_INTERVAL = 1_000
+_SMOOTHING = 0.05
+"""Weight of a new step in the running means: about the last twenty steps count."""
+
+
+class Budget:
+    """Chooses the interval k between sampled steps: mean cost of a sample over what the budget leaves for it.
+
+    Times are in seconds and come in as arguments. The first step is sampled, so that a short run has one.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._step_seconds: float | None = None
+        self._base_seconds = 0.0
+        self._sample_seconds: float | None = None
+        self._last_sampled: int | None = None
+
+    @property
+    def interval(self) -> int:
+        """Steps from one sample to the next, as the costs seen so far allow."""
+        if self._sample_seconds is None or self._step_seconds is None:
+            return _FIRST_INTERVAL
+        allowed = max(self._share * self._step_seconds, _FLOOR_SECONDS)
+        left = max(allowed - self._base_seconds, _MIN_SHARE * allowed)
+        return min(_MAX_INTERVAL, max(1, math.ceil(self._sample_seconds / left)))
+
+    def is_due(self, step: int) -> bool:
+        """Whether step number `step` (counted from attach) is to be sampled."""
+        return self._last_sampled is None or step - self._last_sampled >= self.interval
+
+    def note_step(self, *, step_seconds: float, base_seconds: float) -> None:
+        """Take in the duration of a step without us, and what the statistics of every step cost on it."""
+        self._step_seconds = _mean(self._step_seconds, step_seconds)
+        self._base_seconds = _mean(self._base_seconds or None, base_seconds)
+
+    def note_sample(self, step: int, cost_seconds: float) -> None:
+        """Take in what the sample of step number `step` cost beyond that."""
+        self._last_sampled = step
+        self._sample_seconds = (
+            cost_seconds if self._sample_seconds is None else (self._sample_seconds + cost_seconds) / 2
+        )
+
+
+def _mean(running: float | None, value: float) -> float:
+    return value if running is None else running + _SMOOTHING * (value - running)

@@ -1,0 +1,163 @@
+"""Bus: the hand-over from the training thread to one worker thread, bounded, never waiting on the loop's side."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .frames import EpochMark, Frame, StepFrame
+from .guard import Guard
+
+__all__ = ["Bus"]
+
+_POLL_SECONDS = 0.05
+_HOLD_SECONDS = 0.5
+"""The latest step waits this long for agent.log before the worker takes it anyway."""
+_MAX_RESTARTS = 3
+
+
+class Bus:
+    """Frames in order, and the thread that takes them.
+
+    The latest step is held until the loop goes on, so that `agent.log` right after `optimizer.step` still reaches it.
+    The length is bounded by the slots that step frames hold; `put` never waits and never drops. `on_end` is the
+    worker's last act.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[Frame], None],
+        tick: Callable[[], None],
+        guard: Guard,
+        *,
+        wake_at: int,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._take, self._tick, self._on_end = take, tick, on_end
+        self._site = guard.at("worker")
+        self._guard = guard
+        self._frames: deque[Frame] = deque()
+        self._held: deque[Frame] = deque()
+        self._wake_at = wake_at
+        self._wake = threading.Event()
+        self._answers = threading.Condition()
+        self._num_asked = self._num_answered = self._num_restarts = 0
+        self._deadline: float | None = None
+        self._pid = os.getpid()
+        self._thread = self._new_thread()
+        self.cpu_seconds = 0.0
+
+    def start(self) -> None:
+        """Start the worker thread."""
+        self._thread.start()
+
+    def put(self, frame: Frame) -> None:
+        """Hand over a frame; a step, and the marks after it, are held until the next step or `release_held`."""
+        if isinstance(frame, StepFrame):
+            self.release_held()
+        self._held.append(frame)
+        if len(self._frames) >= self._wake_at and not self._wake.is_set():
+            self.wake()
+
+    @property
+    def held(self) -> StepFrame | None:
+        """The latest step, while the worker has not got it yet."""
+        try:
+            first = self._held[0]
+        except IndexError:
+            return None
+        return first if isinstance(first, StepFrame) else None
+
+    def release_held(self) -> None:
+        """Let the worker have the latest step: the loop has gone on."""
+        while self._held:
+            self._frames.append(self._held.popleft())
+
+    def wake(self) -> None:
+        """Have the worker look at once; a worker that died is replaced, a few times."""
+        if not self._is_alive() and self._is_ours() and self._num_restarts < _MAX_RESTARTS and self._deadline is None:
+            self._num_restarts += 1
+            self._thread = self._new_thread()
+            self._thread.start()
+        self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the worker has taken all frames, `timeout` seconds at the most; return whether it has."""
+        self.release_held()
+        if not self._is_ours():
+            return False
+        with self._answers:
+            self._num_asked += 1
+            ticket = self._num_asked
+        self.wake()
+        with self._answers:
+            return self._answers.wait_for(lambda: self._num_answered >= ticket or not self._is_alive(), timeout) and (
+                self._num_answered >= ticket
+            )
+
+    def close(self, timeout: float) -> bool:
+        """Flush and end the worker, within `timeout` seconds; return whether it ended in time."""
+        self.release_held()
+        self._deadline = time.monotonic() + timeout
+        self._wake.set()
+        if self._is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._is_alive()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="loopscope-worker", daemon=True)
+
+    def _is_ours(self) -> bool:
+        return os.getpid() == self._pid
+
+    def _is_alive(self) -> bool:
+        return self._is_ours() and self._thread.is_alive()
+
+    def _run(self) -> None:
+        is_done = False
+        try:
+            while not is_done:
+                is_done = self._turn()
+            with self._site:
+                self._on_end()
+        finally:
+            if not is_done:  # something stronger than an exception ended the thread
+                self._guard.note(self._site, RuntimeError("the worker thread was ended from outside"))
+            with self._answers:
+                self._answers.notify_all()
+
+    def _turn(self) -> bool:
+        self._wake.wait(_POLL_SECONDS)
+        self._wake.clear()
+        deadline, num_asked = self._deadline, self._num_asked
+        with self._site:
+            self._drain()
+        if not self._frames:
+            with self._answers:
+                self._num_answered = num_asked
+                self._answers.notify_all()
+        elif num_asked > self._num_answered or deadline is not None:
+            time.sleep(0.001)  # the device has not delivered yet
+            self._wake.set()
+        return deadline is not None and (not self._frames or time.monotonic() > deadline)
+
+    def _drain(self) -> None:
+        start_seconds = time.thread_time()
+        if self._held and time.time() - self._held[0].time_unix_seconds > _HOLD_SECONDS:
+            self.release_held()
+        try:
+            while self._frames and _is_ready(self._frames[0]):
+                self._take(self._frames.popleft())
+        finally:
+            self._tick()
+            self.cpu_seconds += time.thread_time() - start_seconds
+
+
+def _is_ready(frame: Frame) -> bool:
+    if isinstance(frame, EpochMark):
+        return True
+    is_here = all(part.values.is_ready() for part in frame.parts)
+    return is_here and all(sample.values.is_ready() for sample in frame.samples_taken)

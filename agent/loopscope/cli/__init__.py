@@ -1,0 +1,44 @@
+"""The command line: `loopscope COMMAND`, one file a command; a command is listed when it works."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import loopscope
+
+from . import demo
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended: 128 + SIGINT, as shells have it."""
+_UNUSABLE = 2
+"""Exit status for what cannot be used as it was given, as argparse has it."""
+_COMMANDS = (demo,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; `argv` are the arguments after the program's name."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except loopscope.SettingError as error:
+        print(error, file=sys.stderr)
+        return _UNUSABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="loopscope", description="The stethoscope for PyTorch training loops.")
+    parser.add_argument("--version", action="version", version=f"loopscope {loopscope.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        name = command.__name__.rpartition(".")[2]
+        command_parser = commands.add_parser(name, help=command.SUMMARY, description=command.SUMMARY)
+        command.add_arguments(command_parser)
+        command_parser.set_defaults(run=command.run)
+    return parser

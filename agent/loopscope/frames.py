@@ -1,0 +1,134 @@
+"""What the training thread hands to the worker: plain values, and slots whose numbers arrive later.
+
+Shape legend: P parameters of one optimizer, N of them on one device, W norm pieces (a large parameter
+has several), S sampled elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Clip", "EpochMark", "Frame", "Layout", "Part", "SampleFrame", "StepFrame", "Table", "Values"]
+
+
+class Values(Protocol):
+    """Numbers on their way from the device: `read` may be called once `is_ready`, `release` gives the slot back."""
+
+    def is_ready(self) -> bool:
+        """Whether the copy from the device has ended; never waits."""
+
+    def read(self) -> Mapping[str, npt.NDArray[np.floating]]:
+        """Return the slot's columns by name, views that are valid until `release`."""
+
+    def release(self) -> None:
+        """Give the slot back to its ring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The parameters of one optimizer and their layer groups, made once and replaced when they change."""
+
+    layers: tuple[str, ...]
+    names: tuple[str, ...]
+    layer_index_P: npt.NDArray[np.int64]
+    num_elements_P: npt.NDArray[np.int64]
+    smallest_normal_P: npt.NDArray[np.float64]
+    """Smallest normal number of each gradient's dtype."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Which parameters the columns of a slot belong to; N of them are on the slot's device."""
+
+    parameter_index_N: npt.NDArray[np.int64]
+    owner_W: npt.NDArray[np.int64]
+    """Parameter of each norm piece."""
+    num_unreadable: int = 0
+    scope: str = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What came from one device: columns norm_pieces [W], num_nonfinite [N], exact_norm [N], carried [W], scalars.
+
+    `has_counts` says that num_nonfinite is exact for every parameter, `rechecked` for which rows of N exact_norm
+    replaces the norm pieces, `has_carried` that carried holds the non-finite pieces of dropped steps.
+    """
+
+    values: Values
+    layout: Layout
+    scalars: tuple[str, ...] = ()
+    has_counts: bool = False
+    rechecked: tuple[int, ...] = ()
+    has_carried: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFrame:
+    """What was sampled on one device: columns max_abs [M], weight_pieces [W], gradient [S], weight and update [T]."""
+
+    values: Values
+    max_abs_owner_M: npt.NDArray[np.int64]
+    weight_owner_W: npt.NDArray[np.int64]
+    gradient_owner_S: npt.NDArray[np.int64]
+    weight_owner_T: npt.NDArray[np.int64]
+    has_update: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One call of clip_grad_norm_; the scalar clip_norm_i holds the norm it clipped by."""
+
+    parameter_index: npt.NDArray[np.int64] | None
+    """Parameters clipped, None for all of the optimizer."""
+    max_norm: float
+
+
+@dataclass(slots=True, kw_only=True)
+class StepFrame:
+    """One step, or one that did not happen, as the training thread saw it."""
+
+    optimizer: str | None
+    table: Table
+    epoch: int
+    micro_steps: int
+    time_unix_seconds: float
+    duration_seconds: float | None
+    phases: dict[str, float]
+    phases_clock: str
+    samples: int | None
+    learning_rates: tuple[float | None, ...]
+    """None where the rate is a tensor, whose value comes with the slot."""
+    skipped: str | None
+    parts: tuple[Part, ...]
+    """One a device; among their scalars are loss, found_inf, grad_scale, unscale, learning_rate_i and clip_norm_i."""
+    scalars: dict[str, float] = field(default_factory=dict)
+    """Scalars that were on the host already."""
+    clips: tuple[Clip, ...] = ()
+    samples_taken: tuple[SampleFrame, ...] = ()
+    is_sampled: bool = False
+    tokens: int | None = None
+    logged: dict[str, float] = field(default_factory=dict)
+    overhead_seconds: float = 0.0
+    num_steps: int = 1
+    num_skipped: dict[str, int] = field(default_factory=dict)
+    num_micro_steps: int = 0
+    num_samples: int = 0
+    num_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochMark:
+    """The end of an epoch, or of the run, between two steps."""
+
+    epoch: int
+    time_unix_seconds: float
+    is_run_end: bool = False
+
+
+Frame = StepFrame | EpochMark

@@ -1,0 +1,81 @@
+"""The boundary between our code and the user's process: the only `except Exception` of the project."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from types import TracebackType
+
+__all__ = ["Guard", "Site"]
+
+_logger = logging.getLogger("loopscope")
+
+
+class Site:
+    """One part of loopscope behind the boundary: `with site:` swallows, counts and logs (once) what fails inside.
+
+    After `limit` faults `is_enabled` turns False for good, and callers leave the part out. With `strict` every
+    fault is re-raised, so that the boundary hides no bug of ours. KeyboardInterrupt and SystemExit always pass.
+    """
+
+    __slots__ = ("_guard", "is_enabled", "name", "num_faults")
+
+    def __init__(self, guard: Guard, name: str) -> None:
+        self._guard = guard
+        self.name = name
+        self.num_faults = 0
+        self.is_enabled = True
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if fault is None or not isinstance(fault, Exception):
+            return False
+        self._guard.note(self, fault)
+        return not self._guard.strict
+
+
+class Guard:
+    """The sites of one agent, with their fault counts."""
+
+    def __init__(self, *, limit: int = 10, strict: bool = False) -> None:
+        self.strict = strict
+        self._limit = limit
+        self._sites: dict[str, Site] = {}
+        self._lock = threading.Lock()
+
+    def at(self, name: str) -> Site:
+        """Return the site of this name, the same one each time; the names are a closed set of parts."""
+        site = self._sites.get(name)
+        if site is None:
+            with self._lock:
+                site = self._sites.setdefault(name, Site(self, name))
+        return site
+
+    def note(self, site: Site, fault: BaseException) -> None:
+        """Count a fault of `site`, log the first with its traceback, and switch the site off at the limit."""
+        site.num_faults += 1
+        if site.num_faults == self._limit:
+            site.is_enabled = False
+        with contextlib.suppress(Exception):  # the user's logging handlers may fail as well
+            self._log(site, fault)
+
+    def _log(self, site: Site, fault: BaseException) -> None:
+        if site.num_faults == 1:
+            _logger.warning("loopscope: fault in %s, training goes on: %r", site.name, fault, exc_info=fault)
+        if site.num_faults == self._limit:
+            _logger.warning(
+                "loopscope: %s failed %d times and is switched off; training goes on", site.name, self._limit
+            )
+
+    def faults(self) -> dict[str, int]:
+        """Faults by part, parts without any included."""
+        return {name: site.num_faults for name, site in list(self._sites.items())}
+
+    def disabled(self) -> tuple[str, ...]:
+        """Parts that have switched themselves off."""
+        return tuple(name for name, site in list(self._sites.items()) if not site.is_enabled)

@@ -1,0 +1,168 @@
+"""HookSet: every hook and patch that an agent owns; installs, removes in reverse order, never leaks.
+
+A patch wraps one torch function for all agents of the process (reference-counted) and is restored exactly when the
+last one leaves. The wrapper has the form that dynamo tolerates: `functools.wraps`, an `is_compiling` branch that calls
+the original, and `skip_code`, so that graphs, breaks and recompiles are those of the unpatched function.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from .guard import Site
+
+__all__ = ["Finish", "HookSet", "Observer", "num_patches"]
+
+Finish: TypeAlias = Callable[[Any, bool], None]
+"""Called after the patched function with its result and True, or with None and False while its exception passes."""
+Observer: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Finish | None]
+"""Called before the patched function with its arguments; may return a Finish."""
+
+_patches: dict[tuple[int, str], _Patch] = {}
+
+
+def num_patches() -> int:
+    """Number of torch functions that are patched at present."""
+    return len(_patches)
+
+
+class HookSet:
+    """The hooks of one agent. Callbacks run behind a guard site, in the process that installed them only.
+
+    `spent_ns` adds up the wall time of all callbacks: the cost of the agent on the training thread.
+    """
+
+    def __init__(self) -> None:
+        self.spent_ns = 0
+        self._pid = os.getpid()
+        self._removers: list[Callable[[], None]] = []
+
+    @property
+    def num_hooks(self) -> int:
+        """Hooks and patches in place."""
+        return len(self._removers)
+
+    def patch(self, owner: Any, name: str, observer: Observer, site: Site) -> bool:
+        """Observe calls of `owner.name` until `remove`; False where this torch has no such function."""
+        if not hasattr(owner, name):
+            return False
+        patch = _patches.get((id(owner), name)) or _Patch(owner, name)
+        shielded = self._shield(observer, site)
+
+        def observe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
+            finish = shielded(args, kwargs)
+            return None if finish is None else self._shield(finish, site)
+
+        patch.add(observe)
+        self._removers.append(lambda: patch.discard(observe))
+        return True
+
+    def before_step(self, callback: Callable[[Any, Any, Any], Any], site: Site) -> None:
+        """Call back before each optimizer step of the process."""
+        handle = register_optimizer_step_pre_hook(_out_of_dynamo(self._shield(callback, site)))
+        self._removers.append(handle.remove)
+
+    def after_step(self, callback: Callable[[Any, Any, Any], None], site: Site) -> None:
+        """Call back after each optimizer step of the process that did not raise."""
+        handle = register_optimizer_step_post_hook(_out_of_dynamo(self._shield(callback, site)))
+        self._removers.append(handle.remove)
+
+    def shield(self, callback: Callable[..., Any], site: Site) -> Callable[..., Any]:
+        """Return `callback` behind the guard and the cost clock, unseen by dynamo."""
+        return _out_of_dynamo(self._shield(callback, site))
+
+    def remove(self) -> None:
+        """Take everything out again, in reverse order; a second call does nothing."""
+        while self._removers:
+            self._removers.pop()()
+
+    def _shield(self, callback: Callable[..., Any], site: Site) -> Callable[..., Any]:
+        def shielded(*args: Any) -> Any:
+            if not site.is_enabled or os.getpid() != self._pid:
+                return None
+            start_ns = time.perf_counter_ns()
+            try:
+                with site:
+                    return callback(*args)
+            finally:
+                self.spent_ns += time.perf_counter_ns() - start_ns
+            return None
+
+        return shielded
+
+
+class _Patch:
+    """One wrapped function and who observes it."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._owner, self._name = owner, name
+        self._is_own = name in vars(owner)
+        self._original = inspect.getattr_static(owner, name)
+        self._observers: tuple[Observer, ...] = ()
+        self._wrapper = _wrap(getattr(owner, name), _out_of_dynamo(self._begin), _out_of_dynamo(_end))
+
+    def add(self, observer: Observer) -> None:
+        if not self._observers:
+            _patches[id(self._owner), self._name] = self
+            if inspect.getattr_static(self._owner, self._name) is not self._wrapper:
+                setattr(self._owner, self._name, self._wrapper)
+        self._observers += (observer,)
+
+    def discard(self, observer: Observer) -> None:
+        self._observers = tuple(other for other in self._observers if other is not observer)
+        if self._observers or inspect.getattr_static(self._owner, self._name) is not self._wrapper:
+            return  # somebody else patched on top of ours: stay, passing through, until they leave
+        if self._is_own:
+            setattr(self._owner, self._name, self._original)
+        else:
+            delattr(self._owner, self._name)
+        _patches.pop((id(self._owner), self._name), None)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Finish]:
+        return [finish for observer in self._observers if (finish := observer(args, kwargs)) is not None]
+
+
+def _end(finishes: list[Finish], result: Any, is_done: bool) -> None:
+    for finish in reversed(finishes):
+        finish(result, is_done)
+
+
+def _wrap(
+    original: Callable[..., Any], begin: Callable[..., list[Finish]], end: Callable[..., None]
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(*args, **kwargs)
+        finishes = begin(args, kwargs)
+        if not finishes:
+            return original(*args, **kwargs)
+        result, is_done = None, False
+        try:
+            result = original(*args, **kwargs)
+            is_done = True
+            return result
+        finally:
+            end(finishes, result, is_done)
+
+    _skip_code(wrapper)
+    return wrapper
+
+
+def _skip_code(function: Callable[..., Any]) -> None:
+    from torch._dynamo.eval_frame import skip_code  # private; torch 2.4 to 2.13
+
+    skip_code(function.__code__)
+
+
+def _out_of_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
+    disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # torch
+    return disabled

@@ -1,0 +1,228 @@
+"""Framer: makes the frame of a step from what is known on the host, and hands it over or counts it as dropped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..bus import Bus
+from ..frames import Clip, SampleFrame, StepFrame
+from ..probes.gradients import Reading
+from .sources import Carry, Source
+
+__all__ = ["Framer", "Logged", "Micro", "StepFacts"]
+
+_MAX_CLIPS = 4
+_MAX_RATE_TENSORS = 8
+_MAX_REMEMBERED = 16
+
+
+@dataclass(slots=True)
+class Logged:
+    """What `agent.log` gave for a step."""
+
+    loss: float | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    values: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loss: Any, samples: int | None, tokens: int | None, values: Mapping[str, Any]) -> Logged:
+        """Return the values as plain numbers; TypeError for what is none."""
+        return cls(
+            _number(loss),
+            None if samples is None else int(samples),
+            None if tokens is None else int(tokens),
+            {name: number for name, value in values.items() if (number := _number(value)) is not None},
+        )
+
+    def add(self, other: Logged) -> None:
+        """Take what `other` has; its values win."""
+        self.loss = self.loss if other.loss is None else other.loss
+        self.samples = self.samples if other.samples is None else other.samples
+        self.tokens = self.tokens if other.tokens is None else other.tokens
+        self.values |= other.values
+
+    def give_to(self, frame: StepFrame) -> None:
+        """Write the values into a frame that the worker has not got yet."""
+        if self.loss is not None:
+            frame.logged["loss"] = self.loss
+        frame.logged |= self.values
+        if self.samples is not None:
+            frame.num_samples += self.samples - (frame.samples or 0)
+            frame.samples = self.samples
+        if self.tokens is not None:
+            frame.num_tokens += self.tokens - (frame.tokens or 0)
+            frame.tokens = self.tokens
+
+
+@dataclass(slots=True)
+class _ClipCall:
+    key: tuple[int, int, int]
+    parameter_ids: frozenset[int]
+    max_norm: float
+    total_norm: Tensor
+
+
+@dataclass(slots=True)
+class Micro:
+    """The backward passes since the last step, and who has taken them."""
+
+    num_backwards: int = 0
+    taken_by: set[Source] = field(default_factory=set)
+    unscaled: set[Source] = field(default_factory=set)
+    is_stepped: bool = False
+    is_frozen: bool = False
+    """Further closure calls of a step: their losses are evaluations on the way, not the step's loss."""
+    scale: Tensor | None = None
+    clips: list[_ClipCall] = field(default_factory=list)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a step, ours or not, or a hand-written skip has used these backwards up."""
+        return self.is_stepped or bool(self.taken_by)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What the clock says of a step."""
+
+    epoch: int
+    duration_seconds: float | None
+    phases: dict[str, float]
+    num_samples: int
+    skipped: str | None
+
+
+class Framer:
+    """Builds step frames; keeps which parameters a clip call covers, so that a loop that clips alike pays once."""
+
+    def __init__(self, bus: Bus, spent_ns: Callable[[], int], *, has_labels: bool) -> None:
+        self._bus, self._spent_ns = bus, spent_ns
+        self._has_labels = has_labels
+        self._spent_before_ns = 0
+        self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
+        self._ids: dict[tuple[int, int, int], frozenset[int]] = {}
+        self.logged = Logged()
+
+    def note_clip(self, micro: Micro, parameters: Sequence[Tensor], max_norm: float, total_norm: Tensor) -> None:
+        """Remember a clip call until its step; no reference to a parameter is kept."""
+        if len(micro.clips) >= _MAX_CLIPS:
+            return
+        key = (len(parameters), id(parameters[0]), id(parameters[-1]))
+        if key not in self._ids:
+            _make_room(self._ids)
+            self._ids[key] = frozenset([id(parameter) for parameter in parameters])
+        micro.clips.append(_ClipCall(key, self._ids[key], max_norm, total_norm.detach().clone()))
+
+    def scalars(
+        self, source: Source, optimizer: Optimizer | None, micro: Micro, loss: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return the one-element tensors whose values are to come back with the gradients of this step."""
+        scalars: dict[str, Tensor] = {} if loss is None else {"loss": loss}
+        if micro.scale is not None:
+            scalars["grad_scale"] = micro.scale
+        found_inf, divisor = getattr(optimizer, "found_inf", None), getattr(optimizer, "grad_scale", None)
+        if isinstance(found_inf, Tensor):  # a fused optimizer under GradScaler: it unscales and skips inside its kernel
+            scalars["found_inf"] = found_inf
+        elif micro.scale is not None and source not in micro.unscaled:
+            divisor = micro.scale
+        if isinstance(divisor, Tensor):
+            scalars["unscale"] = divisor
+        for i, clip in enumerate(micro.clips):
+            scalars[f"clip_norm_{i}"] = clip.total_norm
+        for i, group in enumerate(optimizer.param_groups[:_MAX_RATE_TENSORS] if optimizer is not None else ()):
+            if isinstance(group.get("lr"), Tensor):
+                scalars[f"learning_rate_{i}"] = group["lr"]
+        return scalars
+
+    def frame(
+        self, source: Source, optimizer: Optimizer | None, micro: Micro, reading: Reading, facts: StepFacts
+    ) -> StepFrame:
+        """Return the frame of a step; what was dropped before it is in its counts."""
+        carry, source.carry = source.carry, Carry()
+        spent_ns = self._spent_ns()
+        overhead_seconds, self._spent_before_ns = (spent_ns - self._spent_before_ns) / 1e9, spent_ns
+        is_step = facts.skipped is None
+        assert source.table is not None
+        frame = StepFrame(
+            optimizer=source.label if self._has_labels else None,
+            table=source.table,
+            epoch=facts.epoch,
+            micro_steps=micro.num_backwards,
+            time_unix_seconds=time.time(),
+            duration_seconds=facts.duration_seconds,
+            phases=facts.phases,
+            phases_clock="host",
+            samples=facts.num_samples or None,
+            learning_rates=_learning_rates(optimizer),
+            skipped=facts.skipped,
+            parts=reading.parts,
+            clips=tuple(
+                [
+                    Clip(parameter_index=self._coverage(clip, source, optimizer), max_norm=clip.max_norm)
+                    for clip in micro.clips
+                ]
+            ),
+            overhead_seconds=overhead_seconds,
+            num_steps=carry.num_steps + is_step,
+            num_skipped=carry.num_skipped,
+            num_micro_steps=carry.num_micro_steps + micro.num_backwards,
+            num_samples=carry.num_samples + facts.num_samples,
+            num_tokens=carry.num_tokens,
+        )
+        if facts.skipped is not None:
+            frame.num_skipped[facts.skipped] = frame.num_skipped.get(facts.skipped, 0) + 1
+        return frame
+
+    def send(self, source: Source, frame: StepFrame, reading: Reading, samples: tuple[SampleFrame, ...]) -> None:
+        """Hand the frame over, or carry its counts to the next one where no slot was free."""
+        frame.samples_taken, frame.is_sampled = samples, bool(samples)
+        self.logged.give_to(frame)
+        self.logged = Logged()
+        if reading.is_dropped:
+            source.num_dropped += 1
+            source.carry = Carry(
+                frame.num_steps, frame.num_micro_steps, frame.num_samples, frame.num_tokens, frame.num_skipped
+            )
+            return
+        self._bus.put(frame)
+
+    def _coverage(self, clip: _ClipCall, source: Source, optimizer: Optimizer | None) -> npt.NDArray[np.int64] | None:
+        key = (clip.key, source.label, id(source.table))
+        if key not in self._covers:
+            _make_room(self._covers)
+            parameters = (
+                [p for group in optimizer.param_groups for p in group["params"]] if optimizer is not None else []
+            )
+            covered = np.array([id(parameter) in clip.parameter_ids for parameter in parameters], dtype=bool)
+            self._covers[key] = None if covered.all() else np.flatnonzero(covered)
+        return self._covers[key]
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        value = value.detach()
+    return float(value)
+
+
+def _learning_rates(optimizer: Optimizer | None) -> tuple[float | None, ...]:
+    if optimizer is None:
+        return ()
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    return tuple([None if rate is None or isinstance(rate, torch.Tensor) else float(rate) for rate in rates])
+
+
+def _make_room(memory: dict[Any, Any]) -> None:
+    while len(memory) >= _MAX_REMEMBERED:
+        memory.pop(next(iter(memory)))

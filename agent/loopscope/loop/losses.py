@@ -1,0 +1,53 @@
+"""LossSum: the loss of a step, summed over its micro-steps on the device, without a sync and without its graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["LossSum"]
+
+
+class LossSum:
+    """One number on the device of the loss; a buffer that is written in place, never a tensor of the user's."""
+
+    def __init__(self) -> None:
+        self._total: Tensor | None = None
+        self._is_empty = True
+
+    @property
+    def value(self) -> Tensor | None:
+        """The sum so far (shape []), None where no scalar loss was seen since `reset`."""
+        return None if self._is_empty else self._total
+
+    def reset(self) -> None:
+        """Begin a new step."""
+        self._is_empty = True
+
+    def add(self, roots: tuple[Tensor, ...], scale: Tensor | None) -> None:
+        """Add the scalar roots of a backward, divided by the GradScaler's `scale` on the device."""
+        for root in roots:
+            if root.numel() != 1 or root.is_complex() or (type(root) is not Tensor and hasattr(root, "_local_tensor")):
+                return  # a backward from a vector has no loss to speak of; a DTensor's value would take a collective
+            value = root.detach() if root.dim() == 0 else root.detach().reshape(())
+            if scale is not None:
+                value = value / scale.to(device=value.device, non_blocking=True)
+            self._put(value)
+
+    def _put(self, value: Tensor) -> None:
+        total = self._total
+        if total is None or not self._is_like(total, value):
+            dtype = torch.float64 if value.dtype is torch.float64 else torch.float32
+            total = self._total = torch.zeros_like(value, dtype=dtype)
+            self._is_empty = True
+        if self._is_empty:
+            total.copy_(value)
+        else:
+            total.add_(value)
+        self._is_empty = False
+
+    def _is_like(self, total: Tensor, value: Tensor) -> bool:
+        is_double = value.dtype is torch.float64
+        return (
+            total.device == value.device and (total.dtype is torch.float64) is is_double and type(total) is type(value)
+        )

@@ -1,0 +1,178 @@
+"""Pipeline: frames become reports, detectors see them, exporters get them; each part behind its own guard."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from .assembly import Assembler
+from .epochs import EpochAggregator
+from .frames import EpochMark, Frame, StepFrame
+from .guard import Guard, Site
+from .protocols import Detector, Exporter
+from .records import EpochReport, Event, Record, RunInfo, SelfReport, StepReport
+
+__all__ = ["Pipeline"]
+
+_SELF_REPORT_SECONDS = 1.0
+
+
+class Pipeline:
+    """The worker's side of one agent. Not thread-safe: one thread calls `take` and `tick`."""
+
+    def __init__(
+        self,
+        info: RunInfo,
+        detectors: Sequence[Detector],
+        exporters: Sequence[Exporter],
+        guard: Guard,
+        *,
+        window_steps: int,
+        report_self: Callable[[], SelfReport],
+    ) -> None:
+        self._info, self._guard, self._report_self = info, guard, report_self
+        self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
+        self._detectors = [(detector, guard.at(f"detector.{detector.name}")) for detector in detectors]
+        self._exporters = [(exporter, guard.at(f"exporter.{exporter.name}")) for exporter in exporters]
+        self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
+        self._window_steps = window_steps
+        self._epochs: dict[str | None, EpochAggregator] = {}
+        self._latest: StepReport | None = None
+        self._announced: set[str] = set()
+        self._self_seconds = 0.0
+        self._has_news = True
+        self.first_step_seconds: float | None = None
+        self.last_step_seconds: float | None = None
+        self.is_closed = False
+
+    def start(self) -> None:
+        """Give the exporters their first record."""
+        self._export(self._info)
+        self._tell_self()
+        self._flush()
+
+    def take(self, frame: Frame) -> None:
+        """Take one frame through."""
+        self._has_news = True
+        if isinstance(frame, EpochMark):
+            self._end_epochs(frame)
+            return
+        report = self._assemble(frame)
+        if report is not None:
+            self._take_report(report)
+
+    def tick(self) -> None:
+        """Flush what this batch of frames brought, and about once a second say how we are."""
+        now_seconds = time.monotonic()
+        if now_seconds - self._self_seconds >= _SELF_REPORT_SECONDS:
+            self._self_seconds = now_seconds
+            self._announce_disabled()
+            self._tell_self()
+            self._has_news = True
+        if self._has_news:
+            self._has_news = False
+            self._flush()
+
+    def close(self) -> None:
+        """Send the last word and close the exporters; a second call does nothing."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._tell_self()
+        self._flush()
+        for exporter, site in self._exporters:
+            with site:
+                exporter.close()
+
+    def _assemble(self, frame: StepFrame) -> StepReport | None:
+        try:
+            if self._readback.is_enabled:
+                with self._readback:
+                    return self._assembler.report(frame)
+        finally:
+            for part in frame.parts:
+                part.values.release()
+            for sample in frame.samples_taken:
+                sample.values.release()
+        return None
+
+    def _take_report(self, report: StepReport) -> None:
+        self.first_step_seconds = self.first_step_seconds or report.time_unix_seconds
+        self.last_step_seconds = report.time_unix_seconds
+        events = self._detect(report)
+        if events:
+            report = dataclasses.replace(report, events=tuple(events))
+        self._latest = report
+        self._export(report)
+        for event in events:
+            self._export(event)
+        if self._epochs_site.is_enabled:
+            with self._epochs_site:
+                aggregator = self._epochs.get(report.optimizer)
+                if aggregator is None:
+                    aggregator = self._epochs[report.optimizer] = EpochAggregator(self._window_steps)
+                self._take_epochs([aggregator.add(report)])
+
+    def _end_epochs(self, mark: EpochMark) -> None:
+        for aggregator in self._epochs.values():
+            with self._epochs_site:
+                if mark.is_run_end:
+                    self._take_epochs([aggregator.end_run(mark.time_unix_seconds)])
+                else:
+                    self._take_epochs([aggregator.end_epoch(mark.time_unix_seconds, mark.epoch)])
+
+    def _take_epochs(self, reports: Iterable[EpochReport | None]) -> None:
+        for report in reports:
+            if report is not None:
+                self._export(report)
+                for event in self._detect(report):
+                    self._export(event)
+
+    def _detect(self, report: StepReport | EpochReport) -> list[Event]:
+        events: list[Event] = []
+        for detector, site in self._detectors:
+            if site.is_enabled:
+                with site:
+                    events += detector.see(report)
+        return events
+
+    def _export(self, record: Record) -> None:
+        for exporter, site in self._exporters:
+            if site.is_enabled:
+                with site:
+                    exporter.export(record)
+
+    def _flush(self) -> None:
+        for exporter, site in self._exporters:
+            if site.is_enabled:
+                with site:
+                    exporter.flush()
+
+    def _tell_self(self) -> None:
+        site: Site = self._guard.at("self_report")
+        if site.is_enabled:
+            with site:
+                self._export(self._report_self())
+
+    def _announce_disabled(self) -> None:
+        for part in self._guard.disabled():
+            if part not in self._announced:
+                self._announced.add(part)
+                self._export(self._disabled_event(part))
+
+    def _disabled_event(self, part: str) -> Event:
+        latest = self._latest
+        return Event(
+            kind="probe_disabled",
+            severity="warning",
+            step=latest.step if latest is not None else self._info.initial_step,
+            epoch=latest.epoch if latest is not None else self._info.initial_epoch,
+            message=f"{part} failed {self._guard.faults().get(part, 0)} times and is switched off; training goes on.",
+            remedy="Report the first traceback in the log of `loopscope`, with the versions of torch and loopscope.",
+            attributes={"part": part},
+            run=self._info.run,
+            agent=self._info.agent,
+            rank=self._info.rank,
+            time_unix_seconds=time.time(),
+        )

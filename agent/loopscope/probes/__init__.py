@@ -1,0 +1,1 @@
+"""Probes: one file a signal, each owning the hooks that see it."""

@@ -1,0 +1,85 @@
+"""One contender on one workload in a process of its own; runs blocks of steps as the parent asks, one line of JSON each.
+
+    python child.py WORKLOAD CONTENDER    then on standard input: {"steps": 100} or {"record_seconds": 20.0}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import torch
+from contenders import CONTENDERS, Monitor
+from workloads import WORKLOADS, TrainingLoop
+
+__all__: list[str] = []
+
+
+def main() -> None:
+    """Answer each line of standard input with a line on standard output, until the input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that is printed may get between the answers
+    torch.set_num_threads(1)
+    workload, contender = sys.argv[1:]
+    loop = WORKLOADS[workload].make()
+    monitor = CONTENDERS[contender].start(loop)
+    parameters = loop.parameters
+    hello = {
+        "url": monitor.url,
+        "num_tensors": len(parameters),
+        "num_elements": sum(parameter.numel() for parameter in parameters),
+    }
+    print(json.dumps(hello), file=answers)
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = (
+            _run_block(loop, monitor, request["steps"])
+            if "steps" in request
+            else _record(loop, request["record_seconds"])
+        )
+        print(json.dumps(answer), file=answers)
+    monitor.close()
+
+
+def _run_block(loop: TrainingLoop, monitor: Monitor, num_steps: int) -> dict[str, Any]:
+    """Time a block of steps: CPU of the whole process, what the worker still has to do included."""
+    monitor.settle()
+    spent_before = monitor.spent_seconds()
+    begin = time.process_time(), time.thread_time(), time.perf_counter()
+    loop.run(num_steps)
+    monitor.settle()
+    cpu_seconds, thread_seconds, wall_seconds = (
+        now - then
+        for now, then in zip((time.process_time(), time.thread_time(), time.perf_counter()), begin, strict=True)
+    )
+    return {
+        "steps": num_steps,
+        "cpu_seconds": cpu_seconds,
+        "wall_seconds": wall_seconds,
+        "other_threads_cpu_seconds": max(cpu_seconds - thread_seconds, 0.0),
+        "spent_seconds": {part: value - spent_before[part] for part, value in monitor.spent_seconds().items()},
+        "sample_interval_steps": monitor.sample_interval(),
+    }
+
+
+def _record(loop: TrainingLoop, seconds: float) -> dict[str, Any]:
+    """Note when each step began, by the clock that all processes share, and how long it took."""
+    begins: list[int] = []
+    end_ns = time.monotonic_ns() + int(seconds * 1e9)
+    while not begins or begins[-1] < end_ns:
+        begins.append(time.monotonic_ns())
+        loop.step()
+    return {"begins_ns": begins, "rss_bytes": _rss_bytes()}
+
+
+def _rss_bytes() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Laws of the settings: from arguments or the environment, checked at once, and a mistake is told with its remedy."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopscope.config import ENVIRONMENT_PREFIX, Config, is_disabled, launcher_rank
+from loopscope.errors import SettingError, UnknownSettingError
+
+
+class NullExporter:
+    """The least that is an exporter."""
+
+    name = "null"
+
+    def export(self, record: object) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+EXPORTER = NullExporter()
+SETTINGS: list[tuple[str, str, Any]] = [
+    ("host", "0.0.0.0", "0.0.0.0"),
+    ("port", "0", 0),
+    ("port", "65535", 65_535),
+    ("port", "none", None),
+    ("exporters", "memory", ("memory",)),
+    ("exporters", "memory, otlp,", ("memory", "otlp")),
+    ("exporters", "", ()),
+    ("jsonl", "runs/{agent}.jsonl", "runs/{agent}.jsonl"),
+    ("jsonl", "None", None),
+    ("jsonl_max_bytes", "4096", 4_096),
+    ("jsonl_files", "1", 1),
+    ("run", "night-7", "night-7"),
+    ("overhead_budget", "0.05", 0.05),
+    ("overhead_budget", "1", 1.0),
+    ("initial_step", "12000", 12_000),
+    ("initial_epoch", "3", 3),
+    ("steps_per_epoch", "500", 500),
+    ("steps_per_epoch", "none", None),
+    ("window_steps", "1", 1),
+    ("max_layers", "8", 8),
+    ("sample_elements", "16", 16),
+    ("history", "10", 10),
+    ("ring_slots", "2", 2),
+    ("log_events", "off", False),
+    ("fault_limit", "1", 1),
+    ("strict", "yes", True),
+]
+WRONG: list[tuple[str, Any]] = [
+    ("host", ""),
+    ("host", None),
+    ("port", -1),
+    ("port", 65_536),
+    ("port", 9464.0),
+    ("port", True),
+    ("port", "9464"),
+    ("exporters", 3),
+    ("exporters", (object(),)),
+    ("jsonl", ""),
+    ("jsonl", 3),
+    ("jsonl_max_bytes", 4_095),
+    ("jsonl_files", 0),
+    ("jsonl_files", 1_001),
+    ("run", ""),
+    ("run", 7),
+    ("overhead_budget", 0),
+    ("overhead_budget", -0.01),
+    ("overhead_budget", 1.01),
+    ("overhead_budget", float("nan")),
+    ("overhead_budget", float("inf")),
+    ("overhead_budget", "0.01"),
+    ("overhead_budget", True),
+    ("initial_step", -1),
+    ("initial_epoch", -1),
+    ("steps_per_epoch", 0),
+    ("window_steps", 0),
+    ("window_steps", 1_000_001),
+    ("max_layers", 0),
+    ("max_layers", 65),
+    ("sample_elements", 15),
+    ("sample_elements", 65_537),
+    ("history", 0),
+    ("ring_slots", 1),
+    ("ring_slots", 4_097),
+    ("log_events", 1),
+    ("fault_limit", 0),
+    ("strict", "yes"),
+]
+every_setting = pytest.mark.parametrize("name", [field.name for field in fields(Config)])
+
+
+@every_setting
+def test_every_setting_is_tested(name: str) -> None:
+    """The tables above have a right and a wrong value of each setting."""
+    assert name in {setting for setting, _, _ in SETTINGS}
+    assert name in {setting for setting, _ in WRONG}
+
+
+def test_defaults_are_allowed() -> None:
+    """Nothing has to be set, and no setting changes by being built."""
+    assert Config.build({}, environment={}) == Config()
+
+
+@pytest.mark.parametrize(("name", "text", "value"), SETTINGS)
+def test_setting_is_taken_as_an_argument(name: str, text: str, value: Any) -> None:
+    """Each setting can be given to `attach`, and changes nothing else."""
+    assert Config.build({name: value}, environment={}) == Config(**{name: value})
+    assert getattr(Config.build({name: value}, environment={}), name) == value
+
+
+@pytest.mark.parametrize(("name", "text", "value"), SETTINGS)
+def test_setting_is_taken_from_the_environment(name: str, text: str, value: Any) -> None:
+    """Each setting is also LOOPSCOPE_<NAME>, written as text, of the same type as the argument."""
+    setting = getattr(Config.build({}, environment={f"LOOPSCOPE_{name.upper()}": f" {text} "}), name)
+
+    assert setting == value
+    assert type(setting) is type(value)
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_wrong_value_is_an_error_that_helps(name: str, value: Any) -> None:
+    """The error is a ValueError that names the setting, the value, what is allowed and what to do."""
+    with pytest.raises(SettingError) as caught:
+        Config.build({name: value}, environment={})
+
+    message = str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.name == name
+    assert f"{name}={caught.value.value!r} cannot be used" in message
+    allowed, remedy = message.split("Allowed: ")[1].split(". ", maxsplit=1)
+    assert allowed
+    assert remedy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("port", "http"), ("port", "9464.5"), ("overhead_budget", "1 %"), ("strict", "maybe"), ("history", "")],
+)
+def test_unreadable_text_is_an_error_that_names_the_variable(name: str, text: str) -> None:
+    """Text in the environment that is not of the setting's type is told by the name of the variable."""
+    variable = f"LOOPSCOPE_{name.upper()}"
+
+    with pytest.raises(SettingError, match=rf"{variable}='{text}' cannot be used\. Allowed: .+\. .+\."):
+        Config.build({}, environment={variable: text})
+
+
+def test_readable_text_out_of_range_is_an_error() -> None:
+    """The environment is held to the same bounds as the arguments."""
+    with pytest.raises(SettingError, match="port=70000"):
+        Config.build({}, environment={"LOOPSCOPE_PORT": "70000"})
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("ports", "port"), ("exporter", "exporters"), ("window_step", "window_steps"), ("json", "jsonl")],
+)
+def test_unknown_setting_is_an_error_with_the_nearest_name(name: str, nearest: str) -> None:
+    """A setting that does not exist is a TypeError, as for any argument, and names the one that was meant."""
+    with pytest.raises(UnknownSettingError, match=f"no setting '{name}'. Did you mean '{nearest}'?") as caught:
+        Config.build({name: 1}, environment={})
+
+    assert isinstance(caught.value, TypeError)
+
+
+def test_unknown_variable_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """A LOOPSCOPE_ variable that does not exist may belong to another version: it is named, and ignored."""
+    with caplog.at_level(logging.WARNING, logger="loopscope"):
+        config = Config.build({}, environment={"LOOPSCOPE_PROT": "1"})
+
+    (record,) = caplog.records
+    assert config == Config()
+    assert "'LOOPSCOPE_PROT'. Did you mean 'LOOPSCOPE_PORT'?" in record.getMessage()
+
+
+@pytest.mark.parametrize("variable", ["PORT", "loopscope_port", "LOOPSCOPE_DISABLED", "MY_LOOPSCOPE_PORT"])
+def test_other_variables_are_none_of_ours(variable: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Variables without the prefix, and the switch that attach reads, are no settings and no warnings."""
+    assert Config.build({}, environment={variable: "1"}) == Config()
+    assert not caplog.records
+
+
+def test_environment_is_that_of_the_process_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no environment is given it is os.environ."""
+    monkeypatch.setenv("LOOPSCOPE_HISTORY", "17")
+
+    assert Config.build({}).history == 17
+
+
+def test_arguments_win_over_the_configuration_and_that_over_the_environment() -> None:
+    """Each source wins over the one before; what it leaves out stays."""
+    environment = {"LOOPSCOPE_PORT": "1", "LOOPSCOPE_HISTORY": "1", "LOOPSCOPE_RUN": "environment"}
+    base = Config(port=2, history=2)
+
+    config = Config.build({"port": 3}, environment=environment, base=base)
+
+    assert (config.port, config.history, config.run) == (3, 2, "environment")
+
+
+@pytest.mark.parametrize("base", [{"port": 0}, "port=0", 9464])
+def test_base_has_to_be_a_configuration(base: Any) -> None:
+    """`config=` takes a Config; a mapping would leave the nearest name of a mistake unchecked."""
+    with pytest.raises(SettingError, match=r"loopscope\.Config"):
+        Config.build({}, environment={}, base=base)
+
+
+@pytest.mark.parametrize("value", ["memory", ["memory"], ("memory",)])
+def test_exporters_may_be_one_or_several(value: Any) -> None:
+    """`exporters=` takes a name or a sequence of them."""
+    assert Config.build({"exporters": value}, environment={}).exporters == ("memory",)
+
+
+@pytest.mark.parametrize("value", [EXPORTER, [EXPORTER], (EXPORTER,)])
+def test_exporters_may_be_objects(value: Any) -> None:
+    """`exporters=` takes anything with the methods of an exporter."""
+    assert Config.build({"exporters": value}, environment={}).exporters == (EXPORTER,)
+
+
+@pytest.mark.parametrize("value", ["memory", ["memory"], 3])
+def test_config_itself_takes_exporters_as_a_tuple(value: Any) -> None:
+    """A frozen record holds nothing that changes, and no text whose letters would pass for names."""
+    with pytest.raises(SettingError, match="Allowed: a tuple of names"):
+        Config(exporters=value)
+
+
+def test_jsonl_may_be_a_path() -> None:
+    """`jsonl=` takes a path object as well."""
+    assert Config.build({"jsonl": Path("runs") / "log.jsonl"}, environment={}).jsonl == str(Path("runs/log.jsonl"))
+
+
+def test_configuration_is_frozen() -> None:
+    """What was checked stays so."""
+    with pytest.raises(FrozenInstanceError):
+        Config().port = 1  # type: ignore[misc]  # the point of the test
+
+
+def test_settings_have_names() -> None:
+    """Settings are keyword-only: an order of twenty would be no interface."""
+    with pytest.raises(TypeError):
+        Config("127.0.0.1")  # type: ignore[call-arg]  # the point of the test
+
+
+@pytest.mark.parametrize("text", ["1", "true", "True", "YES", " on "])
+def test_disabled_is_switched_on(text: str) -> None:
+    """LOOPSCOPE_DISABLED takes the usual words for yes."""
+    assert is_disabled({"LOOPSCOPE_DISABLED": text})
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, *({"LOOPSCOPE_DISABLED": text} for text in ("", "0", "false", "No", "off"))]
+)
+def test_disabled_is_switched_off(environment: dict[str, str]) -> None:
+    """Unset, empty or a word for no leaves loopscope on."""
+    assert not is_disabled(environment)
+
+
+@pytest.mark.parametrize("text", ["2", "disabled", "y"])
+def test_switch_takes_no_other_word(text: str) -> None:
+    """A word that is no switch is an error that lists those that are."""
+    with pytest.raises(SettingError, match=f"LOOPSCOPE_DISABLED='{text}' cannot be used. Allowed: 0, 1, false"):
+        is_disabled({"LOOPSCOPE_DISABLED": text})
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, None),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+        ({"RANK": "0"}, None),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, 0),
+        ({"RANK": "7", "WORLD_SIZE": "8"}, 7),
+        ({"RANK": "first", "WORLD_SIZE": "8"}, None),
+        ({"RANK": "1", "WORLD_SIZE": "many"}, None),
+    ],
+)
+def test_rank_is_that_of_the_launcher(environment: dict[str, str], rank: int | None) -> None:
+    """The rank is known where a launcher says that there are several processes."""
+    assert launcher_rank(environment) == rank
+
+
+def test_prefix_is_that_of_the_documentation() -> None:
+    """Variables begin with LOOPSCOPE_."""
+    assert ENVIRONMENT_PREFIX == "LOOPSCOPE_"
