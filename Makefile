@@ -20,7 +20,7 @@ help: ## list the targets
 $(READY): pyproject.toml constraints.txt scripts/install
 	@scripts/install
 
-demo: $(READY) ## train a model with planted bugs and watch loopscope name them
+demo: $(READY) ## train a small network on real digits, watched by loopscope, for about a minute
 	@$(BIN)/loopscope demo
 
 test: lint ## lint, then all tests (with root and apt-get also installs Debian's prometheus)

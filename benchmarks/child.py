@@ -1,6 +1,6 @@
 """One contender on one workload in a process of its own; runs blocks of steps as the parent asks, one line of JSON each.
 
-    python child.py WORKLOAD CONTENDER    then on standard input: {"steps": 100} or {"record_seconds": 20.0}
+python child.py WORKLOAD CONTENDER    then on standard input: {"steps": 100} or {"record_seconds": 20.0}
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+import psutil
 import torch
 from contenders import CONTENDERS, Monitor
 from workloads import WORKLOADS, TrainingLoop
@@ -55,12 +56,15 @@ def _run_block(loop: TrainingLoop, monitor: Monitor, num_steps: int) -> dict[str
         now - then
         for now, then in zip((time.process_time(), time.thread_time(), time.perf_counter()), begin, strict=True)
     )
+    spent = monitor.spent_seconds()
     return {
         "steps": num_steps,
         "cpu_seconds": cpu_seconds,
         "wall_seconds": wall_seconds,
         "other_threads_cpu_seconds": max(cpu_seconds - thread_seconds, 0.0),
-        "spent_seconds": {part: value - spent_before[part] for part, value in monitor.spent_seconds().items()},
+        "spent_seconds": {part: value - spent_before[part] for part, value in spent.items()},
+        "total_spent_seconds": spent,
+        "rss_bytes": psutil.Process().memory_info().rss,
         "sample_interval_steps": monitor.sample_interval(),
     }
 
@@ -72,13 +76,7 @@ def _record(loop: TrainingLoop, seconds: float) -> dict[str, Any]:
     while not begins or begins[-1] < end_ns:
         begins.append(time.monotonic_ns())
         loop.step()
-    return {"begins_ns": begins, "rss_bytes": _rss_bytes()}
-
-
-def _rss_bytes() -> int:
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
+    return {"begins_ns": begins}
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def compare(
         bare_seconds = _warm_up(bare, effort)
         step_seconds, interval = _settle(other, effort)
         num_steps = block_steps or _block_steps(effort, step_seconds, interval)
-        is_dear = interval is None and step_seconds > 2 * bare_seconds  # then the bare side needs more steps to be timed
+        is_dear = (
+            interval is None and step_seconds > 2 * bare_seconds
+        )  # then the bare side needs more steps to be timed
         bare_steps = round(num_steps * step_seconds / bare_seconds) if is_dear else num_steps
         num_slices = max(1, min(num_steps, bare_steps, round(num_steps * step_seconds / effort.slice_seconds)))
         pairs: list[dict[str, Any]] = []
@@ -163,7 +165,9 @@ def _summary(hello: dict[str, Any], pairs: list[dict[str, Any]], interval: int |
 
 
 def _in_words(pair: dict[str, Any]) -> str:
-    text = f"ratio {pair['ratio']:.4f}, {pair['added_seconds'] * 1e6:+.0f} us on {pair['bare_step_seconds'] * 1e3:.3f} ms"
+    text = (
+        f"ratio {pair['ratio']:.4f}, {pair['added_seconds'] * 1e6:+.0f} us on {pair['bare_step_seconds'] * 1e3:.3f} ms"
+    )
     account = pair["own_account_seconds"]
     if account:
         parts = ", ".join(f"{part} {account[part] * 1e6:.0f}" for part in _PARTS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from workloads import TrainingLoop
 
 __all__ = ["CONTENDERS", "Contender", "Monitor"]
@@ -71,6 +72,30 @@ class _LoopscopeWithLog(_Loopscope):
         self._folder.cleanup()
 
 
+class _LoopscopeOfMany(_Loopscope):
+    """The agent beside agents of idle models, one server for all: about 2,000 series to scrape."""
+
+    def __init__(self, loop: TrainingLoop) -> None:
+        import loopscope
+
+        super().__init__(loop)
+        self._others: list[Any] = []
+        for num_layers in (64, 64, 20):
+            model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(num_layers)])
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+            agent: Any = loopscope.attach(model, optimizer, port=0)
+            for _ in range(2):
+                model(torch.ones(1, 4)).sum().backward()
+                optimizer.step()
+            agent.epoch()
+            self._others.append((agent, model, optimizer))
+
+    def close(self) -> None:
+        for agent, _, _ in self._others:
+            agent.detach()
+        super().close()
+
+
 class _Norms(Monitor):
     """`.norm().item()` of each gradient at each step."""
 
@@ -120,6 +145,7 @@ CONTENDERS = {
     for contender in (
         Contender("loopscope", "loopscope, default settings", _Loopscope),
         Contender("loopscope_jsonl", "loopscope with its JSONL log", _LoopscopeWithLog),
+        Contender("loopscope_many_series", "loopscope with 2,000 series", _LoopscopeOfMany),
         Contender("null", "null: a second bare loop, the noise", _nothing),
         Contender("norm_item", "`.norm().item()` per parameter", _Norms),
         Contender("five_items", "five statistics with `.item()` per parameter", _FiveStatistics),

@@ -173,9 +173,7 @@ def _gpt() -> TrainingLoop:
     torch.manual_seed(0)
     vocabulary, length = 4_096, 128
     model = _Gpt(vocabulary, length, width=384, num_heads=6, num_blocks=6)
-    batches = [
-        (torch.randint(vocabulary, (4, length)), torch.randint(vocabulary, (4 * length,))) for _ in range(8)
-    ]
+    batches = [(torch.randint(vocabulary, (4, length)), torch.randint(vocabulary, (4 * length,))) for _ in range(8)]
     return TrainingLoop(model, AdamW(model.parameters(), lr=_LEARNING_RATE), batches, max_norm=1.0)
 
 

@@ -56,7 +56,8 @@ class Layout:
 class Part:
     """What came from one device: columns norm_pieces [W], num_nonfinite [N], exact_norm [N], carried [W], scalars.
 
-    `has_counts` says that num_nonfinite is exact for every parameter, `rechecked` for which rows of N exact_norm
+    With `has_statistics` there is the column statistics [K * N] instead (norm, largest magnitude, zeros, non-finite
+    elements, sum), exact for every parameter. `has_counts` says that num_nonfinite is exact for every parameter, `rechecked` for which rows of N exact_norm
     replaces the norm pieces, `has_carried` that carried holds the non-finite pieces of dropped steps.
     """
 
@@ -66,6 +67,7 @@ class Part:
     has_counts: bool = False
     rechecked: tuple[int, ...] = ()
     has_carried: bool = False
+    has_statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

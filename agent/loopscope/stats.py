@@ -104,7 +104,10 @@ class NormPlan:
         for index in self._irregular:
             self._key[index] = None
         self._buckets, self._singles = _split(tensors, self._irregular)
-        self.dtype = torch.float64 if any(tensor.dtype is torch.float64 for tensor in tensors) else torch.float32
+        is_double = any(
+            tensor.dtype is torch.float64 or tensor.is_cuda for tensor in tensors
+        )  # on CUDA it costs nothing
+        self.dtype = torch.float64 if is_double else torch.float32
         owners: list[int] = [index for bucket in self._buckets for index in bucket.indices]
         for index in self._singles:
             owners += [index] * _num_chunks(tensors[index])

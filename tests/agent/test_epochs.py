@@ -333,6 +333,27 @@ def test_windows_take_nothing_from_the_epoch(window_steps: int) -> None:
     assert (with_windows.num_steps, with_windows.loss) == (without.num_steps, without.loss)
 
 
+def test_windows_leave_the_thinning_even() -> None:
+    """However the steps were reduced, a long epoch keeps every 4th step from its first one on."""
+    norms_NG = _random_norms(2 * MAX_EXACT_STEPS + 1_000)
+
+    epoch = _epoch(_steps(norms_NG), window_steps=997)
+
+    np.testing.assert_allclose(_layers(epoch).p95, np.quantile(norms_NG[::4], 0.95, axis=0))
+
+
+def test_nonfinite_steps_count_once_in_window_and_epoch() -> None:
+    """A non-finite step of the first window is in that one, not in the next, and once in the epoch."""
+    bad = step_report(0, gradients=gradient_table((NAN, 1.0, 1.0), layers=LAYERS, num_nonfinite=(1, 0, 0)))
+    reports = [bad, *_steps(_random_norms(4))[1:]]
+
+    windows, epoch = _windows(reports, 2), _epoch(reports, 2)
+
+    assert [_layers(window).num_nonfinite_steps.tolist() for window in windows] == [[1, 0, 0], [0, 0, 0]]
+    assert [window.num_nonfinite_steps for window in windows] == [1, 0]
+    assert _layers(epoch).num_nonfinite_steps.tolist() == [1, 0, 0]
+
+
 def test_windows_count_dropped_steps() -> None:
     """A window is as many steps long as were taken, reported or dropped."""
     windows = _windows([step_report(i * 4 + 3, num_steps=4) for i in range(6)], 8)

@@ -181,6 +181,15 @@ def test_larger_family_merges_first() -> None:
     assert plan_layers(names, 20).layers[:5] == (*(f"encoder.{i}" for i in range(4)), "decoder.0-1")
 
 
+def test_families_take_turns() -> None:
+    """After a merge the largest family is looked for again: no family is ground down while another is longer."""
+    names = [f"encoder.{i}.weight" for i in range(12)] + [f"decoder.{i}.weight" for i in range(16)]
+
+    layers = plan_layers(names, 14).layers
+
+    assert (layers[0], layers[6]) == ("encoder.0-1", "decoder.0-1")
+
+
 def test_gaps_in_the_numbers_are_no_members() -> None:
     """A range ends at parameters that exist; in a Sequential every second module may have none."""
     names = [f"{i}.weight" for i in (1, 3, 5, 8)]
@@ -205,6 +214,13 @@ def test_modules_merge_into_their_parent_where_there_are_no_numbers() -> None:
     names = ["stem.weight", *(f"body.{letter}.weight" for letter in "abc"), *(f"neck.{i}x.weight" for i in range(9))]
 
     assert plan_layers(names, 5).layers == ("stem", "body.a", "body.b", "body.c", "neck")
+
+
+def test_module_without_siblings_keeps_its_path() -> None:
+    """Joining it under its parent would save no group."""
+    names = ["stem.conv.norm.weight", *(f"neck.{i}x.weight" for i in range(9))]
+
+    assert plan_layers(names, 3).layers == ("stem.conv.norm", "neck")
 
 
 def test_parents_take_in_no_more_than_the_budget_asks() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..frames import SampleFrame, StepFrame, Table
+from ..frames import Part, SampleFrame, StepFrame, Table
 from ..records import EXPONENT_HIGH, EXPONENT_LOW, NUM_EXPONENT_BINS, GradientSample
 
 __all__ = ["gradient_sample"]
@@ -23,11 +23,14 @@ def gradient_sample(frame: StepFrame, scale: float) -> GradientSample:
     collected = _Collected(table)
     for sample in frame.samples_taken:
         collected.add(sample, scale)
+    for part in frame.parts:
+        if part.has_statistics:
+            collected.add_statistics(part, scale)
     num_P, weighted = collected.num_P, collected
     with np.errstate(all="ignore"):
         is_known_P = num_P > 0
-        mean_P = _where(is_known_P, weighted.sum_P / num_P)
-        zero_P = _where(is_known_P, weighted.num_zero_P / num_P)
+        mean_P = np.where(np.isnan(collected.mean_P), _where(is_known_P, weighted.sum_P / num_P), collected.mean_P)
+        zero_P = np.where(np.isnan(collected.zero_P), _where(is_known_P, weighted.num_zero_P / num_P), collected.zero_P)
         subnormal_P = _where(is_known_P, weighted.num_subnormal_P / num_P)
         update_P = _where(collected.has_update_P, np.sqrt(weighted.update_squares_P / weighted.weight_squares_P))
         elements_P = table.num_elements_P
@@ -63,7 +66,7 @@ class _Collected:
         self._table, size = table, len(table.names)
         self.num_P, self.sum_P, self.num_zero_P, self.num_subnormal_P = (np.zeros(size) for _ in range(4))
         self.update_squares_P, self.weight_squares_P, self.norm_squares_P = (np.zeros(size) for _ in range(3))
-        self.max_abs_P = np.full(size, np.nan)
+        self.max_abs_P, self.mean_P, self.zero_P = (np.full(size, np.nan) for _ in range(3))
         self.has_update_P = np.zeros(size, dtype=bool)
         self.histogram_GB = np.zeros((len(table.layers), NUM_EXPONENT_BINS), dtype=np.int64)
         self.sum_abs = 0.0
@@ -78,6 +81,15 @@ class _Collected:
             self._add_update(
                 columns["weight"].astype(np.float64), columns["update"].astype(np.float64), sample.weight_owner_T
             )
+
+    def add_statistics(self, part: Part, scale: float) -> None:
+        """Take exact means, zero ratios and largest magnitudes from a pass over all elements on the device."""
+        index_N = part.layout.parameter_index_N
+        _, max_abs_N, num_zero_N, _, sum_N = part.values.read()["statistics"].reshape(-1, len(index_N))
+        num_elements_N = self._table.num_elements_P[index_N]
+        self.max_abs_P[index_N] = max_abs_N / scale
+        self.mean_P[index_N] = sum_N / num_elements_N / scale
+        self.zero_P[index_N] = num_zero_N / num_elements_N
 
     def _add_gradient(self, gradient_S: _Floats, owner_S: npt.NDArray[np.int64], scale: float) -> None:
         size = len(self._table.names)

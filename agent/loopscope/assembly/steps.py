@@ -127,6 +127,9 @@ def _gradients(frame: StepFrame, scalars: Mapping[str, float]) -> GradientTable:
 def _norms(parts: tuple[Part, ...], num_parameters: int) -> _Norms:
     norms = _Norms(np.zeros(num_parameters), np.zeros(num_parameters, bool), np.zeros(num_parameters, np.int64))
     for part in parts:
+        if part.has_statistics:
+            _take_statistics(norms, part)
+            continue
         pieces_W = part.values.read()["norm_pieces"].astype(np.float64)
         norms.squares_P += np.bincount(part.layout.owner_W, weights=pieces_W * pieces_W, minlength=num_parameters)
         norms.is_present_P[part.layout.parameter_index_N] = True
@@ -134,6 +137,18 @@ def _norms(parts: tuple[Part, ...], num_parameters: int) -> _Norms:
             _recount(norms, part, pieces_W)
     norms.has_all = bool(norms.is_present_P.all())
     return norms
+
+
+def _take_statistics(norms: _Norms, part: Part) -> None:
+    """Take in what one pass on the device found out exactly."""
+    index_N = part.layout.parameter_index_N
+    statistics_KN = part.values.read()["statistics"].reshape(-1, len(index_N))
+    norms.squares_P[index_N] = statistics_KN[0] ** 2
+    norms.num_nonfinite_P[index_N] = statistics_KN[3].astype(np.int64)
+    norms.is_present_P[index_N] = True
+    norms.has_all = bool(norms.is_present_P.all())
+    if part.has_carried:
+        _recount(norms, part, np.zeros(len(part.layout.owner_W)))
 
 
 def _recount(norms: _Norms, part: Part, pieces_W: npt.NDArray[np.float64]) -> None:

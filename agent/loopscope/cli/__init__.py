@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,10 +13,12 @@ from . import demo
 
 __all__ = ["main"]
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended: 128 + SIGINT, as shells have it."""
 _UNUSABLE = 2
 """Exit status for what cannot be used as it was given, as argparse has it."""
+_UNREAD = 141
+"""Exit status when nobody reads the output any more: 128 + SIGPIPE."""
 _COMMANDS = (demo,)
 
 
@@ -28,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return _UNUSABLE
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return _INTERRUPTED
+    except BrokenPipeError:  # `loopscope ... | head`: who read us has gone; what Python has yet to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
     return status
 
 

@@ -31,7 +31,7 @@ __all__ = ["SUMMARY", "add_arguments", "run"]
 SUMMARY = "train a small network on real digits for about a minute and show the health of its gradients"
 _NUM_EPOCHS = 15
 _MAX_NORM = 5.0
-_FAILED, _INTERRUPTED = 1, 130
+_FAILED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=_positive, default=_NUM_EPOCHS, help="epochs to train (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, split and order (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=9464, help="of the metrics; if taken, the next free one; 0 for any (default: 9464)"
+        "--port", type=int, help="of the metrics, 0 for any; if it is taken, the next free one (default: 9464)"
     )
     parser.add_argument("--jsonl", type=Path, metavar="PATH", help="log to write (default: a new file in runs/)")
     parser.add_argument("--keep", action="store_true", help="go on serving the metrics after training, until Ctrl-C")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, show the tables, return the exit status: 0, 1 without scikit-learn, 130 after Ctrl-C while training."""
+    """Train, show the tables, return the exit status: 0, 1 without scikit-learn; Ctrl-C while training passes."""
     try:
         from . import digits
     except ModuleNotFoundError as error:
@@ -61,23 +61,25 @@ def run(arguments: argparse.Namespace) -> int:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     path = arguments.jsonl or Path("runs", f"demo-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl")
 
-    with loopscope.attach(model, optimizer, port=arguments.port, jsonl=path) as agent:
+    settings = {} if arguments.port is None else {"port": arguments.port}
+
+    with loopscope.attach(model, optimizer, jsonl=path, **settings) as agent:
         _introduce(agent, f"{len(training)} batches of {digits.BATCH_SIZE} images an epoch")
-        is_whole = False
         try:
             for epoch in range(arguments.epochs):
                 _train_epoch(model, optimizer, training)
                 accuracy = digits.accuracy(model, validation)
                 agent.flush()
                 _say_progress(agent, f"epoch {epoch:>2} of {arguments.epochs}", accuracy)
-            is_whole = True
         except KeyboardInterrupt:
             agent.epoch()  # ends the epoch that was under way, so that it has a report
-        agent.flush()
-        _conclude(agent, path, "Training is done." if is_whole else "Interrupted.")
-        if is_whole and arguments.keep:
+            agent.flush()
+            _conclude(agent, path, "Interrupted.")
+            raise
+        _conclude(agent, path, "Training is done.")
+        if arguments.keep:
             _stay(agent)
-    return 0 if is_whole else _INTERRUPTED
+    return 0
 
 
 def _train_epoch(model: Module, optimizer: Optimizer, loader: DataLoader[tuple[Tensor, ...]]) -> None:

@@ -119,7 +119,7 @@ class NormStatistics:
             num_nonfinite_steps=self._sums_SC[_NUM_NONFINITE, 1:].astype(np.int64),
             zero_ratio=zero_ratio_C[1:],
             num_sampled_steps=self._num_samples,
-            **{name: values_C[1:].copy() for name, values_C in columns.items()},
+            **{name: values_C[1:] for name, values_C in columns.items()},
         )
         has_global = self._sums_SC[_NUM_FINITE, 0] > 0
         return {name: float(values_C[0]) for name, values_C in columns.items() if has_global}, layers

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ class _DevicePlan:
     ring: Ring
     is_everything: bool
     """Whether every gradient is here, as it is: the rows are then the gradients themselves."""
+    one_pass: Any = None
+    """A TritonPlan on CUDA, None elsewhere."""
     carry_W: Tensor | None = None
     """Non-finite pieces of the steps that were dropped."""
 
@@ -108,7 +111,11 @@ class GradientReader:
         self, plan: _DevicePlan, slot: Slot, rows_N: list[Tensor], scalars: Mapping[str, Tensor], thorough: bool
     ) -> Part:
         columns = slot.columns
-        plan.norms.write(rows_N, columns["norm_pieces"])
+        has_statistics = plan.one_pass is not None and plan.one_pass.is_ready
+        if has_statistics:
+            plan.one_pass.write(rows_N, columns["statistics"], id(slot))
+        else:
+            plan.norms.write(rows_N, columns["norm_pieces"])
         for target, scalar in zip(slot.scalars, scalars.values(), strict=False):
             target.copy_(scalar if scalar.dim() == 0 else scalar.detach().reshape(()), non_blocking=True)
         has_carried = plan.carry_W is not None
@@ -124,6 +131,7 @@ class GradientReader:
             has_counts=has_counts,
             rechecked=rechecked,
             has_carried=has_carried,
+            has_statistics=has_statistics,
         )
 
     def _recheck(
@@ -198,7 +206,9 @@ class GradientReader:
             num_unreadable=num_unreadable,
             scope="local_shard" if is_sharded else "full",
         )
+        one_pass = _one_pass_plan(dense_N)
         columns = {
+            "statistics": 0 if one_pass is None else one_pass.width,
             "norm_pieces": norms.width,
             "num_nonfinite": len(rows),
             "exact_norm": len(rows),
@@ -207,7 +217,7 @@ class GradientReader:
         }
         ring = self._ring(columns, device, norms.dtype)
         is_everything = len(rows) == len(gradients) and not special
-        return _DevicePlan(tuple(rows), layout, norms, special, ring, is_everything)
+        return _DevicePlan(tuple(rows), layout, norms, special, ring, is_everything, one_pass)
 
     def _ring(self, columns: dict[str, int], device: torch.device, dtype: torch.dtype) -> Ring:
         """Share the slots of a plan with the same columns, so that alternating experts do not each bring a ring."""
@@ -216,6 +226,17 @@ class GradientReader:
                 if plan.ring.fits(columns, device, dtype):
                     return plan.ring
         return Ring(self._num_slots, columns, device, dtype)
+
+
+def _one_pass_plan(tensors: list[Tensor]) -> Any:
+    """Return a TritonPlan where Triton is installed and can read these tensors, else None: foreach norms serve all."""
+    if not tensors or not all(tensor.is_cuda and type(tensor) is Tensor for tensor in tensors):
+        return None
+    try:
+        from ..triton_stats import TritonPlan, is_supported
+    except ImportError:
+        return None
+    return TritonPlan(tensors) if is_supported(tensors) else None
 
 
 def _is_special(gradient: Tensor) -> bool:

@@ -1,0 +1,95 @@
+"""Measure what loopscope costs, beside the bare loop and what people write by hand; writes results.json and results.md.
+
+    python benchmarks/overhead.py                       # everything, about half an hour on two quiet cores
+    python benchmarks/overhead.py --quick               # a smoke run of about a minute: the numbers mean little
+    python benchmarks/overhead.py --workload tiny_step --contender loopscope --contender null --pairs 9
+
+Ratios are CPU time of the whole process (all threads) per step, contender over bare, in blocks longer than ten of
+loopscope's sampling intervals, interleaved, each side in a fresh process. See docs/architecture.md and the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import footprint
+import report
+from comparison import Effort, compare
+
+__all__: list[str] = []
+
+_HERE = Path(__file__).resolve().parent
+_WORKLOADS = ("resnet", "gpt", "tiny_tensors", "tiny_step")
+_CONTENDERS = ("loopscope", "loopscope_jsonl", "null", "norm_item", "five_items")
+_FULL = Effort(pairs=5, warm_up_seconds=3.0, min_block_seconds=3.0, max_block_seconds=30.0)
+_QUICK = Effort(pairs=1, warm_up_seconds=0.2, min_block_seconds=0.2, max_block_seconds=0.5, slice_seconds=0.1)
+
+
+def main() -> None:
+    """Run what the command line asks for and write the results."""
+    options = _parse()
+    effort = _QUICK if options.quick else _FULL
+    if options.pairs is not None:
+        effort = dataclasses.replace(effort, pairs=options.pairs)
+    if options.max_block_seconds is not None:
+        effort = dataclasses.replace(effort, max_block_seconds=options.max_block_seconds)
+    is_whole = not options.workload and not options.contender
+    results: dict[str, Any] = {
+        "machine": report.machine(),
+        "command": " ".join(["overhead.py", *sys.argv[1:]]),
+        "is_quick": options.quick,
+        "effort": dataclasses.asdict(effort),
+        "workloads": [],
+    }
+    begin = time.monotonic()
+    for workload in options.workload or _WORKLOADS:
+        contenders = _measure(workload, options.contender or _CONTENDERS, effort, begin)
+        results["workloads"].append({"name": workload, "contenders": contenders})
+    if options.footprint or is_whole:
+        results["footprint"] = footprint.measure(lambda text: _say(begin, text), is_quick=options.quick)
+    results["seconds"] = time.monotonic() - begin
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    table = report.markdown(results)
+    (options.output / "results.md").write_text(table)
+    print(f"\n{table}\nwritten: {options.output / 'results.json'}, {options.output / 'results.md'}")
+
+
+def _measure(workload: str, names: list[str], effort: Effort, begin: float) -> list[dict[str, Any]]:
+    """Compare each contender; null runs blocks of loopscope's length, so that its noise is that of the same work."""
+    block_steps: int | None = None
+    compared: list[dict[str, Any]] = []
+    for name in sorted(names, key=_CONTENDERS.index):
+        length = block_steps if name == "null" else None
+        compared.append(compare(workload, name, effort, lambda text: _say(begin, text), length))
+        if name == "loopscope":
+            block_steps = compared[-1]["block_steps"]
+    return compared
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute; its numbers mean little")
+    parser.add_argument("--workload", action="append", choices=_WORKLOADS, help="only this one; may be repeated")
+    parser.add_argument("--contender", action="append", choices=_CONTENDERS, help="only this one; may be repeated")
+    parser.add_argument("--pairs", type=int, help="pairs of blocks for each contender (5; quick: 1)")
+    parser.add_argument("--max-block-seconds", type=float, help="cut blocks at this length (30; quick: 0.5)")
+    parser.add_argument(
+        "--footprint", action="store_true", help="also import, attach, memory, scrapes (a whole run does)"
+    )
+    parser.add_argument("--output", type=Path, default=_HERE, help="folder of results.json and results.md")
+    return parser.parse_args()
+
+
+def _say(begin: float, text: str) -> None:
+    print(f"[{time.monotonic() - begin:5.0f} s] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
