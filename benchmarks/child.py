@@ -1,4 +1,4 @@
-"""One contender on one workload in a process of its own; runs blocks of steps as the parent asks, one line of JSON each.
+"""One contender on one workload in a process of its own; runs blocks of steps as the parent asks, in lines of JSON.
 
 python child.py WORKLOAD CONTENDER    then on standard input: {"steps": 100} or {"record_seconds": 20.0}
 """
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 from contenders import CONTENDERS, Monitor
+
 from workloads import WORKLOADS, TrainingLoop
 
 __all__: list[str] = []

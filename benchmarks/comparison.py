@@ -14,10 +14,8 @@ __all__ = ["Effort", "compare", "spread"]
 
 _INTERVALS = 10
 """A block is longer than ten sampling intervals, so that what is done every k steps counts in it."""
-_MAX_SETTLING_ROUNDS = 8
 _SETTLED_SHARE = 0.15
 """The interval has settled when it changed by less than this share from one warm-up block to the next."""
-_MIN_STEPS = 3
 _PARTS = ("hooks", "worker", "server")
 
 
@@ -34,6 +32,9 @@ class Effort:
     min_block_seconds: float
     max_block_seconds: float
     slice_seconds: float = 0.5
+    settling_rounds: int = 8
+    """Warm-up blocks at the most, in which the sampling interval is to settle."""
+    min_steps: int = 3
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -49,7 +50,8 @@ def compare(
     `block_steps` sets the length of the blocks; by default they are long enough for the clock and for ten sampling
     intervals, within the effort's bounds.
     """
-    with Child(workload, "bare") as bare, Child(workload, contender) as other:
+    bare, other = Child(workload, "bare"), Child(workload, contender)  # both start up at once
+    with bare, other:
         bare_seconds = _warm_up(bare, effort)
         step_seconds, interval = _settle(other, effort)
         num_steps = block_steps or _block_steps(effort, step_seconds, interval)
@@ -68,8 +70,8 @@ def compare(
 
 def _warm_up(child: Child, effort: Effort) -> float:
     """Warm up for the effort's time and return the seconds of a step."""
-    first = child.run(_MIN_STEPS)
-    num_steps = max(_MIN_STEPS, int(effort.warm_up_seconds * _MIN_STEPS / first["wall_seconds"]))
+    first = child.run(effort.min_steps)
+    num_steps = max(effort.min_steps, int(effort.warm_up_seconds * effort.min_steps / first["wall_seconds"]))
     block = child.run(num_steps)
     return float(block["wall_seconds"] / num_steps)
 
@@ -77,11 +79,11 @@ def _warm_up(child: Child, effort: Effort) -> float:
 def _settle(child: Child, effort: Effort) -> tuple[float, int | None]:
     """Warm up until the sampling interval has settled; return the seconds of a step, and the interval if it has one."""
     seconds = _warm_up(child, effort)
-    interval: int | None = child.run(_MIN_STEPS)["sample_interval_steps"]
-    for _ in range(_MAX_SETTLING_ROUNDS if interval is not None else 0):
+    interval: int | None = child.run(effort.min_steps)["sample_interval_steps"]
+    for _ in range(effort.settling_rounds if interval is not None else 0):
         before = interval
         assert before is not None
-        num_steps = max(_MIN_STEPS, min(3 * before, int(effort.max_block_seconds / seconds)))
+        num_steps = max(effort.min_steps, min(3 * before, int(effort.max_block_seconds / seconds)))
         interval = child.run(num_steps)["sample_interval_steps"]
         assert interval is not None
         if abs(interval - before) <= max(1, _SETTLED_SHARE * before):
@@ -90,8 +92,8 @@ def _settle(child: Child, effort: Effort) -> tuple[float, int | None]:
 
 
 def _block_steps(effort: Effort, step_seconds: float, interval: int | None) -> int:
-    shortest = max(_MIN_STEPS, math.ceil(effort.min_block_seconds / step_seconds))
-    longest = max(_MIN_STEPS, int(effort.max_block_seconds / step_seconds))
+    shortest = max(effort.min_steps, math.ceil(effort.min_block_seconds / step_seconds))
+    longest = max(effort.min_steps, int(effort.max_block_seconds / step_seconds))
     return shortest if interval is None else max(shortest, min(longest, _INTERVALS * interval + 1))
 
 

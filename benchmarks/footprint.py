@@ -1,8 +1,9 @@
-"""What loopscope costs beside steps: import, attach, memory, scrapes, and the stalls that scrapes add to a fast loop."""
+"""What loopscope costs beside steps: import, attach, memory, scrapes, and the stalls that scrapes add to a loop."""
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import statistics
 import subprocess
 import sys
@@ -34,7 +35,7 @@ agent.detach()
 _MANY_SERIES = "loopscope_many_series"
 _SCRAPE_SECONDS = 5.0
 _MARGIN_NS = 5_000_000
-"""A scrape's window goes on for this long: an answering thread may hold the interpreter a little after the last byte."""
+"""A scrape's window goes on for this long: an answering thread may hold the interpreter after the last byte."""
 
 
 def measure(say: Callable[[str], None], *, is_quick: bool) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def measure(say: Callable[[str], None], *, is_quick: bool) -> dict[str, Any]:
         child.run(1_000)
         found["scrape"] = _scrapes(child, 5 if is_quick else 20)
         say(
-            f"scrape of {found['scrape']['num_series']} series: {found['scrape']['wall_seconds']['median'] * 1e3:.1f} ms"
+            f"scrape of {found['scrape']['num_series']} series: "
+            f"{found['scrape']['wall_seconds']['median'] * 1e3:.1f} ms"
         )
         found["stall"] = _stalls(child, 1 if is_quick else 6)
         say(f"longest added stall while scraped: {found['stall']['scrape_seconds']['max'] * 1e3:.1f} ms")
@@ -58,7 +60,7 @@ def measure(say: Callable[[str], None], *, is_quick: bool) -> dict[str, Any]:
 
 
 def _timed(code: str, times: int) -> dict[str, float]:
-    """Run a script in fresh processes and return the spread of the seconds that it prints; the first run only warms up."""
+    """Run a script in fresh processes and return the spread of the seconds that it prints; the first warms up."""
     environment = clean_environment()
     environment["PYTHONPATH"] += f":{Path(__file__).resolve().parent}"
     seconds: list[float] = []
@@ -119,7 +121,7 @@ def _stalls(child: Child, times: int) -> dict[str, Any]:
         windows.append((begin_ns, time.monotonic_ns() + _MARGIN_NS))
     begins_ns = child.finish_recording()["begins_ns"]
     half_ns = int(_SCRAPE_SECONDS / 2 * 1e9)
-    median_ns = statistics.median(later - begin for begin, later in zip(begins_ns, begins_ns[1:], strict=False))
+    median_ns = statistics.median(later - begin for begin, later in itertools.pairwise(begins_ns))
     return {
         "step_seconds": median_ns / 1e9,
         "scrape_seconds": spread([_longest(begins_ns, *window) - median_ns / 1e9 for window in windows]),

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,17 @@ __all__: list[str] = []
 _HERE = Path(__file__).resolve().parent
 _WORKLOADS = ("resnet", "gpt", "tiny_tensors", "tiny_step")
 _CONTENDERS = ("loopscope", "loopscope_jsonl", "null", "norm_item", "five_items")
+_QUICK_CONTENDERS = ("loopscope", "null")
 _FULL = Effort(pairs=5, warm_up_seconds=3.0, min_block_seconds=3.0, max_block_seconds=30.0)
-_QUICK = Effort(pairs=1, warm_up_seconds=0.2, min_block_seconds=0.2, max_block_seconds=0.5, slice_seconds=0.1)
+_QUICK = Effort(
+    pairs=1,
+    warm_up_seconds=0.2,
+    min_block_seconds=0.2,
+    max_block_seconds=0.5,
+    slice_seconds=0.1,
+    settling_rounds=1,
+    min_steps=1,
+)
 
 
 def main() -> None:
@@ -49,7 +59,9 @@ def main() -> None:
     }
     begin = time.monotonic()
     for workload in options.workload or _WORKLOADS:
-        contenders = _measure(workload, options.contender or _CONTENDERS, effort, begin)
+        contenders = _measure(
+            workload, options.contender or (_QUICK_CONTENDERS if options.quick else _CONTENDERS), effort, begin
+        )
         results["workloads"].append({"name": workload, "contenders": contenders})
     if options.footprint or is_whole:
         results["footprint"] = footprint.measure(lambda text: _say(begin, text), is_quick=options.quick)
@@ -61,7 +73,7 @@ def main() -> None:
     print(f"\n{table}\nwritten: {options.output / 'results.json'}, {options.output / 'results.md'}")
 
 
-def _measure(workload: str, names: list[str], effort: Effort, begin: float) -> list[dict[str, Any]]:
+def _measure(workload: str, names: Sequence[str], effort: Effort, begin: float) -> list[dict[str, Any]]:
     """Compare each contender; null runs blocks of loopscope's length, so that its noise is that of the same work."""
     block_steps: int | None = None
     compared: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["Child", "clean_environment", "scrape"]
 
@@ -37,7 +37,7 @@ def scrape(url: str) -> bytes:
 
 
 class Child:
-    """One contender on one workload in a fresh process; a context manager.
+    """One contender on one workload in a fresh process, started at once, ready when its context is entered.
 
     An agent in it is scraped every five seconds of the time that it is running, so that the server's share counts.
     """
@@ -51,8 +51,8 @@ class Child:
         )
         self._name = f"{workload}/{contender}"
         self._until_scrape_seconds = _SCRAPE_SECONDS
-        self.hello = self._answer(None)
-        self.url: str | None = self.hello["url"]
+        self.hello: dict[str, Any] = {}
+        self.url: str | None = None
 
     def run(self, num_steps: int) -> dict[str, Any]:
         """Run a block of steps and return what it took (see child.py)."""
@@ -66,7 +66,9 @@ class Child:
         """Wait for the end of the recording and return it."""
         return self._answer(None)
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
+        self.hello = self._answer(None)
+        self.url = self.hello["url"]
         return self
 
     def __exit__(
@@ -74,7 +76,8 @@ class Child:
     ) -> None:
         if kind is not None:
             self._process.kill()
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
         self._process.stdout.close()

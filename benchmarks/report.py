@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -40,7 +40,7 @@ def machine() -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "torch_threads": 1,
         "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }
 
 
@@ -116,8 +116,10 @@ def _footprint_lines(found: dict[str, Any]) -> list[str]:
         (f"a scrape of {scrape['num_series']:,} series, wall", f"{scrape['wall_seconds']['median'] * 1e3:.1f} ms", ""),
         ("CPU of such a scrape every 5 s, share of a core", f"{scrape['core_share']:.2%}", "< 1 %"),
         (
-            f"longest added stall of a {stall['step_seconds'] * 1e3:.2f} ms loop while scraped "
-            f"(without a scrape: {stall['control_seconds']['max'] * 1e3:.1f} ms)",
+            (
+                f"longest added stall of a {stall['step_seconds'] * 1e3:.2f} ms loop while scraped "
+                f"(without a scrape: {stall['control_seconds']['max'] * 1e3:.1f} ms)"
+            ),
             f"{stall['scrape_seconds']['max'] * 1e3:.1f} ms (median {stall['scrape_seconds']['median'] * 1e3:.1f} ms)",
             "< 10 ms",
         ),

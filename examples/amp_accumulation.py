@@ -35,7 +35,6 @@ for report in seen.steps:
     table = report.gradients
     print(f"step {report.step}: {report.micro_steps} micro-steps, loss {report.loss:.2f}, ", end="")
     if report.skipped:
-        layers = [layer for layer, count in zip(table.layers, table.layer_num_nonfinite, strict=True) if count]
-        print(f"skipped at scale {report.grad_scale:,.0f}: not finite in layers {', '.join(layers)}")
+        print(f"skipped at scale {report.grad_scale:,.0f}: not finite in layers {', '.join(table.nonfinite_layers)}")
     else:
         print(f"gradient norm {table.global_norm_pre_clip:.2f}, {table.global_norm:.2f} after clipping")

@@ -50,6 +50,8 @@ class Layout:
     """Parameter of each norm piece."""
     num_unreadable: int = 0
     scope: str = "full"
+    is_plain: bool = False
+    """Whether there is one piece for each of the optimizer's parameters, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,9 @@ class Part:
     """What came from one device: columns norm_pieces [W], num_nonfinite [N], exact_norm [N], carried [W], scalars.
 
     With `has_statistics` there is the column statistics [K * N] instead (norm, largest magnitude, zeros, non-finite
-    elements, sum), exact for every parameter. `has_counts` says that num_nonfinite is exact for every parameter, `rechecked` for which rows of N exact_norm
-    replaces the norm pieces, `has_carried` that carried holds the non-finite pieces of dropped steps.
+    elements, sum), exact for every parameter. `has_counts` says that num_nonfinite is exact for every parameter,
+    `rechecked` for which rows of N exact_norm replaces the norm pieces, `has_carried` that carried holds the
+    non-finite pieces of dropped steps.
     """
 
     values: Values

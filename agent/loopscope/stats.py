@@ -41,7 +41,7 @@ def dense_values(gradient: Tensor) -> Tensor:
         values = values.coalesce()._values()
     elif values.layout is not torch.strided:
         values = values.values()
-    return torch.view_as_real(values) if values.is_complex() else values
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
 
 
 def exact_norm(values: Tensor) -> Tensor:
@@ -68,7 +68,8 @@ class _Bucket:
         return math.prod(self.shape)
 
     def matrix(self, tensors: Sequence[Tensor]) -> Tensor:
-        return torch.stack(itemgetter(*self.indices)(tensors)).view(len(self.indices), self.num_elements)
+        stacked = torch.stack(itemgetter(*self.indices)(tensors))
+        return stacked.reshape(len(self.indices), self.num_elements)  # a stack of channels-last tensors has no view
 
 
 def _split(tensors: Sequence[Tensor], left_out: Sequence[int] = ()) -> tuple[list[_Bucket], list[int]]:

@@ -104,10 +104,10 @@ class Compilation:
 
     def _run(self) -> None:
         try:
-            _chunk_kernel.warmup(
-                "*i64", "*i64", "*i32", "*i64", "*fp64", TYPE=_TYPES[self._dtype], CHUNK=_CHUNK, BLOCK=_BLOCK, grid=(1,)
-            )
-            _reduce_kernel.warmup("*fp64", "*i32", "*i32", "*i32", "*fp64", 1_000, BLOCK=_REDUCE_BLOCK, grid=(1,))
+            int32, int64, float64 = torch.int32, torch.int64, torch.float64
+            constants = {"TYPE": _TYPES[self._dtype], "CHUNK": _CHUNK, "BLOCK": _BLOCK}
+            _chunk_kernel.warmup(int64, int64, int32, int64, float64, grid=(1,), **constants)
+            _reduce_kernel.warmup(float64, int32, int32, int32, float64, 1_000, grid=(1,), BLOCK=_REDUCE_BLOCK)
             self.is_done = True
         except (RuntimeError, OSError, ValueError, TypeError) as error:  # no compiler here: foreach norms go on
             self.error = f"{type(error).__name__}: {error}"

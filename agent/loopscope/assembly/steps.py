@@ -101,27 +101,42 @@ def _learning_rates(frame: StepFrame, scalars: Mapping[str, float]) -> tuple[flo
 
 
 def _gradients(frame: StepFrame, scalars: Mapping[str, float]) -> GradientTable:
-    table = frame.table
-    norms = _norms(frame.parts, len(table.names))
+    table, parts = frame.table, frame.parts
+    norms = _plain_norms(parts[0]) if len(parts) == 1 and _is_plain(parts[0]) else _norms(parts, len(table.names))
     scale = scalars.get("unscale", 1.0)
     squares_P = norms.squares_P if scale == 1.0 else norms.squares_P / (scale * scale)
     norms_P = np.sqrt(squares_P)
     if not norms.has_all:
         norms_P[~norms.is_present_P] = np.nan
+    layout = parts[0].layout
     return GradientTable(
         layers=table.layers,
         names=table.names,
         layer_index_P=table.layer_index_P,
         norms=norms_P,
         layer_norms=_layer_norms(table, squares_P, norms),
-        global_norm=math.sqrt(squares_P.sum()) if norms.is_present_P.any() else math.nan,
+        global_norm=math.sqrt(squares_P.sum()) if norms.has_all or norms.is_present_P.any() else math.nan,
         global_norm_pre_clip=_global_before_clipping(frame, scalars, norms_P) if frame.clips else None,
         num_nonfinite=norms.num_nonfinite_P,
         is_nonfinite_count_exact=norms.has_exact_counts,
-        scope=next((part.layout.scope for part in frame.parts if part.layout.scope != "full"), "full"),
-        num_unreadable=max(part.layout.num_unreadable for part in frame.parts),
+        scope=layout.scope
+        if len(parts) == 1
+        else next((p.layout.scope for p in parts if p.layout.scope != "full"), "full"),
+        num_unreadable=layout.num_unreadable,
         sample=gradient_sample(frame, scale) if frame.is_sampled else None,
     )
+
+
+def _is_plain(part: Part) -> bool:
+    is_whole = part.layout.is_plain and part.has_counts
+    return is_whole and not (part.rechecked or part.has_carried or part.has_statistics)
+
+
+def _plain_norms(part: Part) -> _Norms:
+    """The usual step: one device, one piece a parameter, everything finite."""
+    pieces_P = part.values.read()["norm_pieces"].astype(np.float64)
+    pieces_P *= pieces_P
+    return _Norms(pieces_P, np.zeros(0, dtype=bool), np.zeros(len(pieces_P), np.int64), has_all=True)
 
 
 def _norms(parts: tuple[Part, ...], num_parameters: int) -> _Norms:

@@ -221,7 +221,9 @@ def _gradient_event(report: StepReport, watch: _Watch) -> Event:
     else:
         message, remedy = _APPLIED if reason is None else _LEFT_OUT
     cause = {"cause": "nonfinite_loss", "cause_step": watch.loss.step} if watch.has_loss_led_to_gradient else {}
-    subject = "The gradient" + (f" of {layer}" if layer else "") + (f" (and {len(others)} more)" if others else "")
+    subject = (
+        "The gradient" + (f" of layer {layer}" if layer else "") + (f" (and {len(others)} more)" if others else "")
+    )
     scale = "in use" if report.grad_scale is None else f"{report.grad_scale:g}"
     return Event(
         kind="nonfinite_gradient",
@@ -255,7 +257,7 @@ def _loss_event(report: StepReport, watch: _Watch) -> Event:
     if watch.has_gradient_led_to_loss:
         step, layer = watch.gradient.step, watch.gradient.layer
         cause = {"cause": "nonfinite_gradient", "cause_step": step, "cause_layer": layer}
-        message += f"; the gradient of {layer or 'the model'} is NaN or infinite since step {step}"
+        message += f"; the gradient{f' of layer {layer}' if layer else ''} is NaN or infinite since step {step}"
         remedy = f"See the event nonfinite_gradient of step {step} first. {remedy}"
     return Event(
         kind="nonfinite_loss",

@@ -43,10 +43,13 @@ class Clock:
         self._last_step_ns: int | None = None
 
     def batch_requested(self, iterator: int, now_ns: int, *, is_first: bool) -> None:
-        """A batch of this iterator is asked for."""
+        """A batch of this iterator is asked for; a new pass may bear the number of one that has ended."""
+        if is_first:
+            self._first_request_ns.pop(iterator, None)
+            self._wait_ns.pop(iterator, None)
         if len(self._first_request_ns) < _MAX_ITERATORS:
             self._first_request_ns.setdefault(iterator, now_ns)
-        self._has_switched |= is_first or iterator != self._current
+        self._has_switched |= is_first
 
     def batch_arrived(self, iterator: int, requested_ns: int, now_ns: int, num_samples: int | None) -> None:
         """The batch is there."""
@@ -55,6 +58,13 @@ class Clock:
         self._samples = {iterator: num_samples} if num_samples is not None else {}
         self._current = iterator
         self._mark_ns = now_ns
+
+    def pass_ended(self, iterator: int, now_ns: int) -> None:
+        """The iterator has no batch left: what it gave and no backward used, as in validation, belongs to no step."""
+        self._wait_ns.pop(iterator, None)
+        self._samples.pop(iterator, None)
+        if iterator == self._current:
+            self._current, self._mark_ns = None, now_ns
 
     def backward_began(self, now_ns: int) -> None:
         """A backward begins: what came before it was its batch and its forward."""
@@ -67,6 +77,14 @@ class Clock:
             total.forward_ns += now_ns - self._mark_ns
         self._wait_ns, self._samples = {}, {}
         self._backward_ns = now_ns
+
+    def step_began(self, now_ns: int) -> None:
+        """A step with a closure begins: the forward that follows is inside of it."""
+        self._mark_ns = now_ns
+
+    def outside_ns(self, now_ns: int) -> int:
+        """A clock that stands still during forward and backward, by which optimizers are timed."""
+        return now_ns - self.total.forward_ns - self.total.backward_ns
 
     def backward_ended(self, now_ns: int) -> None:
         """The backward has ended."""

@@ -108,6 +108,7 @@ class Framer:
     def __init__(self, bus: Bus, spent_ns: Callable[[], int], *, has_labels: bool) -> None:
         self._bus, self._spent_ns = bus, spent_ns
         self._has_labels = has_labels
+        self._first: Source | None = None
         self._spent_before_ns = 0
         self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
         self._ids: dict[tuple[int, int, int], frozenset[int]] = {}
@@ -115,7 +116,7 @@ class Framer:
 
     def note_clip(self, micro: Micro, parameters: Sequence[Tensor], max_norm: float, total_norm: Tensor) -> None:
         """Remember a clip call until its step; no reference to a parameter is kept."""
-        if len(micro.clips) >= _MAX_CLIPS:
+        if not micro.num_backwards or len(micro.clips) >= _MAX_CLIPS:
             return
         key = (len(parameters), id(parameters[0]), id(parameters[-1]))
         if key not in self._ids:
@@ -152,9 +153,10 @@ class Framer:
         spent_ns = self._spent_ns()
         overhead_seconds, self._spent_before_ns = (spent_ns - self._spent_before_ns) / 1e9, spent_ns
         is_step = facts.skipped is None
+        self._first = self._first or source
         assert source.table is not None
         frame = StepFrame(
-            optimizer=source.label if self._has_labels else None,
+            optimizer=source.label if self._has_labels or source is not self._first else None,
             table=source.table,
             epoch=facts.epoch,
             micro_steps=micro.num_backwards,

@@ -41,6 +41,7 @@ class Loop:
         self._in_backward = InBackward(names, config)
         self._reading = Reading()
         self._depth = 0
+        self._has_closure = False
         self._thread: int | None = None
         self._start_ns = time.perf_counter_ns()
 
@@ -68,8 +69,8 @@ class Loop:
         self._micro.scale = scale
         if not self._micro.is_frozen:
             self._losses.add(roots, scale)
-        self._depth += 1
         self._clock.backward_began(time.perf_counter_ns())
+        self._depth += 1  # last: what comes before may fail, and then nobody counts it down
         return self._backward_ended
 
     def _backward_ended(self) -> None:
@@ -78,7 +79,7 @@ class Loop:
         self._clock.backward_ended(time.perf_counter_ns())
         if self._in_backward.has_steps:
             source = self._in_backward.source
-            source.begin_ns = time.perf_counter_ns()
+            source.begin_ns = self._clock.outside_ns(time.perf_counter_ns())
             self._finish(source, None, self._in_backward.collect(self._losses.value), None)
 
     def gradients_unscaled(self, optimizer: Optimizer) -> None:
@@ -89,7 +90,7 @@ class Loop:
 
     def gradients_clipped(self, parameters: Sequence[Tensor], max_norm: float, total_norm: Tensor) -> None:
         """See ClippingListener."""
-        if self._is_training_thread() and not self._micro.is_taken:
+        if self._is_training_thread():
             self._framer.note_clip(self._micro, parameters, max_norm, total_norm)
 
     # optimizer steps
@@ -110,9 +111,14 @@ class Loop:
             return False
         self._thread = threading.get_ident()
         self._abandon(source)
-        source.begin_ns = time.perf_counter_ns()
-        if has_closure and self._micro.is_taken:
-            self._micro = Micro()
+        source.begin_ns = self._clock.outside_ns(time.perf_counter_ns())
+        micro = self._micro
+        if source in micro.taken_by or (has_closure and (micro.is_taken or micro.is_frozen)):
+            self._micro = Micro()  # those backwards, and their loss, were another step's
+            self._losses.reset()
+        self._has_closure = has_closure
+        if has_closure:
+            self._clock.step_began(time.perf_counter_ns())
         return True
 
     def _abandon(self, source: Source) -> None:
@@ -126,7 +132,7 @@ class Loop:
         source = self._sources.of(optimizer)
         if source is None:
             return
-        self._micro.is_frozen = True
+        self._micro.is_frozen = self._has_closure
         is_due = source.budget.is_due(source.num_steps)
         parameters = source.parameters(optimizer, self._names)
         if is_due:
@@ -149,18 +155,20 @@ class Loop:
         if source is not None:
             self._skip(source, optimizer, "grad_scaler")
 
-    def gradients_zeroing(self, owner: Optimizer | torch.nn.Module) -> None:
+    def gradients_zeroing(self, owner: Optimizer | torch.nn.Module, *, is_in_step: bool) -> None:
         """See OptimizerListener."""
         micro = self._micro
         if self._depth or not micro.num_backwards or micro.is_stepped or not self._is_training_thread():
             return
         for source, optimizer in self._sources.under(owner):
-            if source not in micro.taken_by:
+            if is_in_step and not micro.is_frozen:
+                self._micro = Micro()  # the closure begins anew, after an evaluation that raised, say
+            elif not is_in_step and source not in micro.taken_by and source.has_gradients(optimizer, self._names):
                 self._skip(source, optimizer, "manual")
 
     def _skip(self, source: Source, optimizer: Optimizer, reason: str) -> None:
         self._abandon(source)
-        source.begin_ns = time.perf_counter_ns()
+        source.begin_ns = self._clock.outside_ns(time.perf_counter_ns())
         parameters = source.parameters(optimizer, self._names)
         reading = source.reader.read(parameters, self._scalars(source, optimizer))
         self._finish(source, optimizer, reading, reason)
@@ -173,7 +181,7 @@ class Loop:
         if skipped is None and self._passes.step_begins():
             self._mark_epoch()
         samples_before = source.lap.num_samples
-        duration, phases = self._clock.step_ended(source.lap, now_ns - source.begin_ns, now_ns)
+        duration, phases = self._clock.step_ended(source.lap, self._clock.outside_ns(now_ns) - source.begin_ns, now_ns)
         num_samples = source.lap.num_samples - samples_before
         facts = StepFacts(self._passes.epoch, duration, phases, num_samples, skipped)
         frame = self._framer.frame(source, optimizer, self._micro, reading, facts)
@@ -218,8 +226,11 @@ class Loop:
         def arrived(num_samples: int | None, has_ended: bool) -> None:
             if self._passes.batch_arrived(iterator, has_ended=has_ended):
                 self._mark_epoch()
-            if not has_ended:
-                self._clock.batch_arrived(identity, requested_ns, time.perf_counter_ns(), num_samples)
+            now_ns = time.perf_counter_ns()
+            if has_ended:
+                self._clock.pass_ended(identity, now_ns)
+            else:
+                self._clock.batch_arrived(identity, requested_ns, now_ns, num_samples)
 
         return arrived
 

@@ -113,6 +113,7 @@ class Source:
         """Attempts since attach: steps, and steps that a GradScaler or the loop left out."""
         self.num_dropped = 0
         self.begin_ns = 0
+        """Begin of the step under way, on the clock that stands still during forward and backward."""
         self.sample_ns = 0
         self.table: Table | None = None
         self._key: object = None
@@ -128,6 +129,10 @@ class Source:
         if key != self._key:
             self._renew([parameter for group in groups for parameter in group], names, key)
         return self._parameters
+
+    def has_gradients(self, optimizer: Optimizer, names: Names) -> bool:
+        """Whether any parameter has a gradient, be it zero."""
+        return any(parameter.grad is not None for parameter in self.parameters(optimizer, names))
 
     def check_identity(self, optimizer: Optimizer, names: Names) -> None:
         """Compare every parameter with the table (for sampled steps): one in the middle may have been replaced."""
@@ -178,19 +183,15 @@ class Sources:
         return self._add(optimizer, Source(optimizer, label, self._config) if is_ours else None)
 
     def under(self, owner: Optimizer | Module) -> list[tuple[Source, Optimizer]]:
-        """Return the known sources whose gradients `owner.zero_grad()` zeroes."""
+        """Return the known sources all of whose gradients `owner.zero_grad()` zeroes."""
         if isinstance(owner, Optimizer):
             source = self._by_id.get(id(owner))
             return [] if source is None else [(source, owner)]
-        first = next(iter(owner.parameters()), None)
+        zeroed = {id(parameter) for parameter in owner.parameters()}
         found = []
         for source in self.all():
             optimizer = source.reference() if source.reference is not None else None
-            if (
-                optimizer is not None
-                and first is not None
-                and any(p is first for g in optimizer.param_groups for p in g["params"])
-            ):
+            if optimizer is not None and all(id(p) in zeroed for g in optimizer.param_groups for p in g["params"]):
                 found.append((source, optimizer))
         return found
 

@@ -205,6 +205,9 @@ class GradientReader:
             owner_W=index_N[norms.owner_W],
             num_unreadable=num_unreadable,
             scope="local_shard" if is_sharded else "full",
+            is_plain=len(rows) == len(gradients) and bool((norms.owner_W == np.arange(len(rows))).all())
+            if norms.width == len(rows)
+            else False,
         )
         one_pass = _one_pass_plan(dense_N)
         columns = {

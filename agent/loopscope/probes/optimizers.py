@@ -35,8 +35,8 @@ class OptimizerListener(Protocol):
     def num_steps_of(self, optimizer: Optimizer) -> int:
         """Steps of this optimizer so far."""
 
-    def gradients_zeroing(self, owner: Optimizer | torch.nn.Module) -> None:
-        """The gradients of an optimizer or a module are about to be zeroed."""
+    def gradients_zeroing(self, owner: Optimizer | torch.nn.Module, *, is_in_step: bool) -> None:
+        """The gradients of an optimizer or a module are about to be zeroed, by a step's closure or by the loop."""
 
 
 class OptimizerProbe:
@@ -63,13 +63,13 @@ class OptimizerProbe:
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         thread = threading.get_ident()
         depth = self._depths.get(thread, 0)
-        if depth and _num_step_frames() <= 1:
-            depth = 0  # the step before this one raised, and its post hook never came
-        self._depths[thread] = depth + 1
-        if depth:
+        if depth and _num_step_frames() > 1:  # else the step before this one raised, and its post hook never came
+            self._depths[thread] = depth + 1
             return None
+        self._depths[thread] = 1
         place, closure = _find_closure(args, kwargs)
         if not self._listener.step_began(optimizer, has_closure=closure is not None):
+            del self._depths[thread]  # a step inside of somebody else's may be ours
             return None
         if closure is None:
             self._listener.gradients_final(optimizer)
@@ -99,8 +99,8 @@ class OptimizerProbe:
         return evaluate
 
     def _see_zero_grad(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
-        if not self._depths.get(threading.get_ident(), 0):
-            self._listener.gradients_zeroing(args[0])
+        is_in_step = threading.get_ident() in self._depths and _num_step_frames() > 0
+        self._listener.gradients_zeroing(args[0], is_in_step=is_in_step)
         return None
 
     def _see_maybe_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
