@@ -163,8 +163,11 @@ class Loop:
         for source, optimizer in self._sources.under(owner):
             if is_in_step and not micro.is_frozen:
                 self._micro = Micro()  # the closure begins anew, after an evaluation that raised, say
-            elif not is_in_step and source not in micro.taken_by and source.has_gradients(optimizer, self._names):
-                self._skip(source, optimizer, "manual")
+            elif not is_in_step and source not in micro.taken_by:
+                if source.has_gradients:
+                    self._skip(source, optimizer, "manual")
+                elif not any(other.has_gradients for other in self._sources.all()):
+                    self._micro = Micro()  # the backward raised before it had filled any
 
     def _skip(self, source: Source, optimizer: Optimizer, reason: str) -> None:
         self._abandon(source)

@@ -119,6 +119,13 @@ class Source:
         self._key: object = None
         self._parameters: list[Tensor] = []
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether any parameter has a gradient, be it zero."""
+        optimizer = self.reference() if self.reference is not None else None
+        groups = [] if optimizer is None else optimizer.param_groups
+        return any(parameter.grad is not None for group in groups for parameter in group["params"])
+
     def parameters(self, optimizer: Optimizer, names: Names) -> list[Tensor]:
         """Return the optimizer's parameters; list and table are made anew where they are others than before.
 
@@ -129,10 +136,6 @@ class Source:
         if key != self._key:
             self._renew([parameter for group in groups for parameter in group], names, key)
         return self._parameters
-
-    def has_gradients(self, optimizer: Optimizer, names: Names) -> bool:
-        """Whether any parameter has a gradient, be it zero."""
-        return any(parameter.grad is not None for parameter in self.parameters(optimizer, names))
 
     def check_identity(self, optimizer: Optimizer, names: Names) -> None:
         """Compare every parameter with the table (for sampled steps): one in the middle may have been replaced."""

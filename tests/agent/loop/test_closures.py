@@ -44,6 +44,15 @@ class _Failing(SGD):
         return super().step(closure)
 
 
+class _Twice(SGD):
+    """An optimizer that evaluates its closure twice."""
+
+    def step(self, closure=None):
+        """Evaluate, then evaluate again and step."""
+        closure()
+        return super().step(closure)
+
+
 def _sgd(parameters):
     return SGD(parameters, 0.1)
 
@@ -120,7 +129,7 @@ def test_step_after_a_closure_that_raised_is_right(make, num_failures):
 
 def test_step_after_a_late_evaluation_that_raised_is_right():
     """The same where the first evaluation of the closure had gone well."""
-    trainer = _Trainer(_lbfgs)
+    trainer = _Trainer(lambda parameters: _Twice(parameters, 0.1))
 
     def fail_late():
         trainer.num_failures = len(trainer.losses)
