@@ -12,6 +12,8 @@ _MIN_SHARE = 0.1
 """Share of the budget that samples get even where the statistics of every step use it up."""
 _FIRST_INTERVAL = 10
 _MAX_INTERVAL = 1_000
+_NUM_RECENT = 4
+"""Samples whose cheapest counts: the others were disturbed by what else the machine did."""
 _SMOOTHING = 0.05
 """Weight of a new step in the running means: about the last twenty steps count."""
 
@@ -26,17 +28,18 @@ class Budget:
         self._share = share
         self._step_seconds: float | None = None
         self._base_seconds = 0.0
-        self._sample_seconds: float | None = None
+        self._recent_seconds: list[float] = []
+        self._elsewhere_seconds = 0.0
         self._last_sampled: int | None = None
 
     @property
     def interval(self) -> int:
         """Steps from one sample to the next, as the costs seen so far allow."""
-        if self._sample_seconds is None or self._step_seconds is None:
+        if not self._recent_seconds or self._step_seconds is None:
             return _FIRST_INTERVAL
         allowed = max(self._share * self._step_seconds, _FLOOR_SECONDS)
-        left = max(allowed - self._base_seconds, _MIN_SHARE * allowed)
-        return min(_MAX_INTERVAL, max(1, math.ceil(self._sample_seconds / left)))
+        left = max(allowed - self._base_seconds - self._elsewhere_seconds, _MIN_SHARE * allowed)
+        return min(_MAX_INTERVAL, max(1, math.ceil(min(self._recent_seconds) / left)))
 
     def is_due(self, step: int) -> bool:
         """Whether step number `step` (counted from attach) is to be sampled."""
@@ -46,6 +49,10 @@ class Budget:
         """Take in the duration of a step without us, and what the statistics of every step cost on it."""
         self._step_seconds = _mean(self._step_seconds, step_seconds)
         self._base_seconds = _mean(self._base_seconds or None, base_seconds)
+
+    def note_elsewhere(self, seconds: float) -> None:
+        """Take in what the worker and the server cost a step."""
+        self._elsewhere_seconds = seconds
 
     def note_sample(self, step: int, cost_seconds: float) -> None:
         """Take in what the sample of step number `step` cost beyond that."""

@@ -145,6 +145,8 @@ class NormPlan:
         if self._singles:
             end = offset + self._num_single_pieces
             norms = torch._foreach_norm(self._single_pieces(tensors), 2.0, *self._foreach_dtype)
+            if any(norm.dtype is not self.dtype for norm in norms):
+                raise TypeError("the tensors have another dtype than the plan")  # model.to(dtype) keeps the parameters
             torch.stack(norms, out=out_W if end - offset == self.width else out_W[offset:end])
             offset = end
         for index in self._irregular:
@@ -233,4 +235,4 @@ def _flat(tensor: Tensor) -> Tensor:
         return tensor.view(-1)
     strides = tensor.stride()
     order = sorted(range(tensor.dim()), key=lambda dim: -strides[dim])
-    return tensor.permute(order).reshape(-1)
+    return tensor.permute(order).reshape(-1).contiguous()  # sums over strided elements lose 2e-5

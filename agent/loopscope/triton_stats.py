@@ -8,6 +8,8 @@ Shape legend: N tensors, C chunks, K statistics.
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 from collections.abc import Sequence
 
@@ -24,6 +26,8 @@ _NUM_STATISTICS = 8  # a power of two, so that a row of partial results is align
 _CHUNK = 16_384
 _BLOCK = 2_048
 _REDUCE_BLOCK = 64
+_ALIGNMENT = 16
+"""Bytes: views into a DDP bucket may start anywhere, and are then left to the foreach norms."""
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -35,26 +39,39 @@ def _chunk_kernel(
     tensor = tl.load(chunk_tensor + program)
     offset = tl.load(chunk_offset + program)
     count = tl.load(counts + tensor)
-    base = tl.load(pointers + tensor).to(tl.pointer_type(TYPE))
+    base = tl.multiple_of(tl.load(pointers + tensor).to(tl.pointer_type(TYPE)), 16)  # the host has checked
+    offset = tl.multiple_of(offset, 16)
     lane = tl.arange(0, BLOCK)
     squares = tl.zeros([BLOCK], tl.float64)
     total = tl.zeros([BLOCK], tl.float64)
     largest = tl.zeros([BLOCK], tl.float32)
     zeros = tl.zeros([BLOCK], tl.int32)
     nonfinite = tl.zeros([BLOCK], tl.int32)
-    for start in range(0, CHUNK, BLOCK):
-        index = offset + start + lane
-        is_here = index < count
-        value = tl.load(base + index, mask=is_here, other=1.0).to(tl.float32)
-        magnitude = tl.abs(value)
-        is_finite = magnitude <= 3.4028234663852886e38
-        counted = is_here & is_finite
-        exact = tl.where(counted, value, 0.0).to(tl.float64)
-        squares += exact * exact
-        total += exact
-        largest = tl.maximum(largest, tl.where(counted, magnitude, 0.0))
-        zeros += ((value == 0.0) & is_here).to(tl.int32)
-        nonfinite += ((is_finite == 0) & is_here).to(tl.int32)
+    if offset + CHUNK <= count:  # a full chunk needs no mask, so that it is read 16 bytes at a time
+        for start in range(0, CHUNK, BLOCK):
+            value = tl.load(base + offset + start + lane).to(tl.float32)
+            magnitude = tl.abs(value)
+            is_finite = magnitude <= 3.4028234663852886e38
+            exact = tl.where(is_finite, value, 0.0).to(tl.float64)
+            squares += exact * exact
+            total += exact
+            largest = tl.maximum(largest, tl.where(is_finite, magnitude, 0.0))
+            zeros += (value == 0.0).to(tl.int32)
+            nonfinite += (is_finite == 0).to(tl.int32)
+    else:
+        for start in range(0, CHUNK, BLOCK):
+            index = offset + start + lane
+            is_here = index < count
+            value = tl.load(base + index, mask=is_here, other=1.0).to(tl.float32)
+            magnitude = tl.abs(value)
+            is_finite = magnitude <= 3.4028234663852886e38
+            counted = is_here & is_finite
+            exact = tl.where(counted, value, 0.0).to(tl.float64)
+            squares += exact * exact
+            total += exact
+            largest = tl.maximum(largest, tl.where(counted, magnitude, 0.0))
+            zeros += ((value == 0.0) & is_here).to(tl.int32)
+            nonfinite += ((is_finite == 0) & is_here).to(tl.int32)
     row = partial + program * 8
     tl.store(row + 0, tl.sum(squares, 0))
     tl.store(row + 1, tl.max(largest, 0).to(tl.float64))
@@ -130,7 +147,8 @@ class TritonPlan:
         self._groups = [_Group(dtype, tensors) for dtype in dict.fromkeys(tensor.dtype for tensor in tensors)]
         self._compilations = [Compilation(group.dtype) for group in self._groups]
         self._pinned: dict[int, Tensor] = {}
-        self._memory = [(tensor.nbytes, tensor.stride()) for tensor in tensors]
+        self._sizes = [tensor.nbytes for tensor in tensors]
+        self._strides = [tensor.stride() for tensor in tensors]
 
     @property
     def width(self) -> int:
@@ -142,21 +160,27 @@ class TritonPlan:
         """Whether the kernels are compiled."""
         return all(compilation.is_done for compilation in self._compilations)
 
-    def write(self, tensors: Sequence[Tensor], out_KN: Tensor, slot: int) -> None:
-        """Write K rows of N numbers to `out_KN` (float64, contiguous).
+    def write(self, tensors: Sequence[Tensor], out_KN: Tensor, slot: int) -> bool:
+        """Write K rows of N numbers to `out_KN` (float64, contiguous); False where an address is not aligned to 16.
 
         `slot` names the pinned pointer table to use: it may be written again once the slot has come back. Raises
         RuntimeError before anything is read where the tensors are not those that the plan was made for.
         """
-        if [(tensor.nbytes, tensor.stride()) for tensor in tensors] != self._memory:
+        if [tensor.nbytes for tensor in tensors] != self._sizes or [
+            tensor.stride() for tensor in tensors
+        ] != self._strides:
             raise RuntimeError("the gradients have another layout in memory than the plan was made for")
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        if functools.reduce(operator.or_, addresses) % _ALIGNMENT:
+            return False
         pinned = self._pinned.get(slot)
         if pinned is None:
             pinned = self._pinned[slot] = torch.empty(self._num_tensors, dtype=torch.int64, pin_memory=True)
-        pinned.numpy()[:] = [tensor.data_ptr() for tensor in tensors]  # host sync: none, pinned memory of ours
+        pinned.numpy()[:] = addresses  # host sync: none, pinned memory of ours
         pointers = pinned.to(self._device, non_blocking=True)
         for group in self._groups:
             group.launch(pointers, out_KN, self._num_tensors)
+        return True
 
 
 class _Group:

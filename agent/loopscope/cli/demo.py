@@ -129,7 +129,7 @@ def _conclude(agent: _AnyAgent, path: Path, message: str) -> None:
     for event in agent.events:
         _say(f"\n{event.severity}: {event.kind} at step {event.step}: {event.message} {event.remedy}")
     _say(f"\nEvery step, with every parameter, is in {path}:")
-    _say(f"  {Path(sys.executable).name} -m json.tool --json-lines {path} | less")
+    _say(f"  python3 -m json.tool --json-lines {path} | less")
 
 
 def _stay(agent: _AnyAgent) -> None:

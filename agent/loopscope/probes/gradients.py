@@ -111,10 +111,11 @@ class GradientReader:
         self, plan: _DevicePlan, slot: Slot, rows_N: list[Tensor], scalars: Mapping[str, Tensor], thorough: bool
     ) -> Part:
         columns = slot.columns
-        has_statistics = plan.one_pass is not None and plan.one_pass.is_ready
-        if has_statistics:
-            plan.one_pass.write(rows_N, columns["statistics"], id(slot))
-        else:
+        one_pass = plan.one_pass
+        has_statistics = (
+            one_pass is not None and one_pass.is_ready and one_pass.write(rows_N, columns["statistics"], id(slot))
+        )
+        if not has_statistics:
             plan.norms.write(rows_N, columns["norm_pieces"])
         for target, scalar in zip(slot.scalars, scalars.values(), strict=False):
             target.copy_(scalar if scalar.dim() == 0 else scalar.detach().reshape(()), non_blocking=True)
@@ -249,8 +250,10 @@ def _is_special(gradient: Tensor) -> bool:
 def _rows(plan: _DevicePlan, gradients: list[Tensor | None]) -> list[Tensor]:
     if plan.is_everything:
         return gradients  # type: ignore[return-value]  # none is None
-    rows = [gradients[index] for index in plan.index_N]
-    return [dense_values(row) if i in plan.special else row for i, row in enumerate(rows) if row is not None]
+    rows = [row for index in plan.index_N if (row := gradients[index]) is not None]
+    if len(rows) < len(plan.index_N):
+        raise TypeError("a gradient is None that was there when the plan was made")  # `read` makes a new one
+    return [dense_values(row) if i in plan.special else row for i, row in enumerate(rows)]
 
 
 def _carry(plan: _DevicePlan, rows_N: list[Tensor]) -> None:

@@ -1,0 +1,251 @@
+"""Laws of the bus: order, the held step, deadlines, and a worker that is replaced. Frames are made up."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from tests.waiting import wait_until
+
+from loopscope.bus import Bus
+from loopscope.frames import EpochMark, Layout, Part, StepFrame, Table
+from loopscope.guard import Guard
+
+TABLE = Table(
+    layers=(), names=(), layer_index_P=np.zeros(0, int), num_elements_P=np.zeros(0, int), smallest_normal_P=np.zeros(0)
+)
+LAYOUT = Layout(parameter_index_N=np.zeros(0, int), owner_W=np.zeros(0, int))
+
+dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+class Values:
+    """A slot whose numbers arrive when the test says so."""
+
+    def __init__(self) -> None:
+        self.has_arrived = False
+
+    def is_ready(self):
+        """Whether they are here."""
+        return self.has_arrived
+
+    def read(self):
+        """Return nothing."""
+        return {}
+
+    def release(self):
+        """Do nothing."""
+
+
+def step_frame(number: int, *values: Values) -> StepFrame:
+    """Return a step that can be told by its epoch."""
+    return StepFrame(
+        optimizer=None,
+        table=TABLE,
+        epoch=number,
+        micro_steps=1,
+        time_unix_seconds=time.time(),
+        duration_seconds=None,
+        phases={},
+        phases_clock="host",
+        samples=None,
+        learning_rates=(),
+        skipped=None,
+        parts=tuple(Part(values=each, layout=LAYOUT) for each in values),
+    )
+
+
+class Taker:
+    """The worker's side: what it took, and what it fails of."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.faults: list[BaseException] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.num_ends = self.num_ticks = 0
+
+    def take(self, frame):
+        """Take a frame, once the gate is open; fail if there is a fault left."""
+        assert self.gate.wait(30)
+        if self.faults:
+            raise self.faults.pop()
+        self.taken.append(frame.epoch)
+
+    def tick(self):
+        """Count the turns."""
+        self.num_ticks += 1
+
+    def end(self):
+        """Count the ends."""
+        self.num_ends += 1
+
+
+@pytest.fixture
+def taker():
+    """A taker with an open gate."""
+    taker = Taker()
+    yield taker
+    taker.gate.set()
+
+
+@pytest.fixture
+def guard():
+    """A guard that swallows."""
+    return Guard(limit=10, strict=False)
+
+
+@pytest.fixture
+def bus(taker, guard):
+    """A bus with a running worker."""
+    bus = Bus(taker.take, taker.tick, guard, wake_at=4, on_end=taker.end)
+    bus.start()
+    yield bus
+    taker.gate.set()
+    bus.close(5)
+
+
+@pytest.fixture
+def hurried_threads():
+    """Have threads take turns as often as can be."""
+    seconds = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(seconds)
+
+
+def test_frames_arrive_in_their_order(bus, taker):
+    """Steps and marks are taken in the order in which they were put."""
+    for number in range(50):
+        bus.put(step_frame(number) if number % 5 else EpochMark(epoch=number, time_unix_seconds=time.time()))
+
+    assert bus.flush(10)
+    assert taker.taken == list(range(50))
+
+
+def test_latest_step_is_held_until_the_loop_goes_on(bus, taker):
+    """The latest step and the marks after it wait; the next step releases them."""
+    bus.put(step_frame(0))
+    bus.put(EpochMark(epoch=1, time_unix_seconds=time.time()))
+    num_ticks = taker.num_ticks
+    bus.wake()
+    wait_until(lambda: taker.num_ticks > num_ticks + 1)
+
+    assert taker.taken == []
+    assert bus.held is not None
+    assert bus.held.epoch == 0
+    bus.put(step_frame(2))
+    assert bus.held.epoch == 2
+    bus.wake()
+    wait_until(lambda: taker.taken == [0, 1])
+
+
+def test_held_step_is_taken_in_the_end(bus, taker):
+    """A loop that stands still after a step does not keep the step from being reported."""
+    bus.put(step_frame(0))
+
+    wait_until(lambda: taker.taken == [0], seconds=5)
+    assert bus.held is None
+
+
+def test_release_of_the_held_step_keeps_the_order(bus, taker, hurried_threads):
+    """The loop and the worker may release at the same moment: nothing is lost, doubled or out of order."""
+    old = time.time() - 10  # due for the worker at once
+    for number in range(5_000):
+        frame = step_frame(number)
+        frame.time_unix_seconds = old
+        bus.put(frame)
+        bus.put(EpochMark(epoch=number, time_unix_seconds=old))
+        bus.wake()
+        bus.release_held()
+
+    assert bus.flush(30)
+    assert taker.taken == [number for number in range(5_000) for _ in range(2)]
+
+
+def test_flush_waits_for_the_device(bus, taker):
+    """A step whose numbers are still on their way keeps those after it waiting, and flush as well."""
+    values = Values()
+    bus.put(step_frame(0, values))
+    bus.put(step_frame(1))
+
+    assert not bus.flush(0.2)
+    assert taker.taken == []
+    values.has_arrived = True
+    assert bus.flush(10)
+    assert taker.taken == [0, 1]
+
+
+@pytest.mark.parametrize("verb", ["flush", "close"])
+def test_deadlines_hold_where_the_worker_hangs(bus, taker, verb):
+    """Flush and close give up after their time, and say so."""
+    taker.gate.clear()
+    bus.put(step_frame(0))
+    start = time.monotonic()
+
+    assert not getattr(bus, verb)(0.2)
+    assert 0.15 < time.monotonic() - start < 1.5
+
+
+def test_close_gives_up_on_a_device_that_never_answers(bus, taker):
+    """Frames whose numbers never arrive do not keep the worker from ending at the deadline."""
+    bus.put(step_frame(0, Values()))
+
+    bus.close(0.2)
+    wait_until(lambda: taker.num_ends == 1, seconds=5)
+    assert taker.taken == []
+
+
+def test_close_takes_what_is_left_and_ends_once(bus, taker):
+    """Close takes the frames that wait, then ends the worker, whose last act comes once."""
+    for number in range(3):
+        bus.put(step_frame(number))
+
+    assert bus.close(5)
+    assert bus.close(5)
+    assert taker.taken == [0, 1, 2]
+    assert taker.num_ends == 1
+
+
+def test_fault_costs_its_frame_only(bus, taker, guard):
+    """A fault in the worker is counted, and the frames after it are taken."""
+    taker.faults = [RuntimeError("ours")]
+    for number in range(3):
+        bus.put(step_frame(number))
+
+    assert bus.flush(10)
+    assert taker.taken == [1, 2]
+    assert guard.faults()["worker"] == 1
+
+
+@dies
+@pytest.mark.parametrize("verb", ["flush", "put", "close"])
+def test_worker_that_is_killed_is_replaced(bus, taker, guard, verb):
+    """A worker that SystemExit ended is counted, and replaced when frames wait, at flush, or at close."""
+    taker.faults = [SystemExit()]
+    bus.put(step_frame(0))
+    bus.flush(5)
+    wait_until(lambda: guard.faults()["worker"] == 1)
+    for number in range(1, 9):
+        bus.put(step_frame(number))
+    if verb == "put":
+        wait_until(lambda: len(taker.taken) >= 4)
+    assert bus.close(5) if verb == "close" else bus.flush(5)
+    assert taker.taken == list(range(1, 9))
+
+
+@dies
+def test_worker_that_is_killed_again_and_again_is_given_up(bus, taker, guard):
+    """After a few replacements the bus stops; flush says so at once instead of waiting."""
+    taker.faults = [SystemExit() for _ in range(10)]
+    for number in range(10):
+        bus.put(step_frame(number))
+        bus.flush(2)
+    start = time.monotonic()
+
+    assert not bus.flush(5)
+    assert time.monotonic() - start < 2
+    assert guard.faults()["worker"] == 4
