@@ -224,6 +224,7 @@ class Agent:
         server_seconds = self._outlets.cpu_seconds
         begin, end = self._pipeline.first_step_seconds, self._pipeline.last_step_seconds
         spent_seconds = hooks_seconds + worker_seconds + server_seconds
+        self._loop.note_worker(worker_seconds + server_seconds)
         bare_seconds = (end - begin if begin is not None and end is not None else 0.0) - hooks_seconds
         with self._process.oneshot():
             memory, cpu = self._process.memory_info().rss, self._process.cpu_times()

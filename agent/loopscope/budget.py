@@ -55,11 +55,11 @@ class Budget:
         self._elsewhere_seconds = seconds
 
     def note_sample(self, step: int, cost_seconds: float) -> None:
-        """Take in what the sample of step number `step` cost beyond that."""
+        """Take in what the sample of step number `step` cost beyond that; the first one warms up and is not counted."""
+        is_first = self._last_sampled is None
         self._last_sampled = step
-        self._sample_seconds = (
-            cost_seconds if self._sample_seconds is None else (self._sample_seconds + cost_seconds) / 2
-        )
+        if not is_first:
+            self._recent_seconds = [*self._recent_seconds[1 - _NUM_RECENT :], cost_seconds]
 
 
 def _mean(running: float | None, value: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -13,7 +14,8 @@ from .guard import Guard
 
 __all__ = ["Bus"]
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2
+"""Rarely enough that the worker finds several steps at once: each awakening begins with cold caches."""
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
 _MAX_RESTARTS = 3
@@ -42,12 +44,15 @@ class Bus:
         self._frames: deque[Frame] = deque()
         self._held: deque[Frame] = deque()
         self._wake_at = wake_at
+        self._releasing = threading.Lock()
+        """Held by the loop or by the worker, whichever releases; neither waits for it."""
         self._wake = threading.Event()
         self._answers = threading.Condition()
         self._num_asked = self._num_answered = self._num_restarts = 0
         self._deadline: float | None = None
         self._pid = os.getpid()
         self._thread = self._new_thread()
+        self._has_ended = False
         self.cpu_seconds = 0.0
 
     def start(self) -> None:
@@ -73,15 +78,20 @@ class Bus:
 
     def release_held(self) -> None:
         """Let the worker have the latest step: the loop has gone on."""
-        while self._held:
-            self._frames.append(self._held.popleft())
+        if self._releasing.acquire(blocking=False):  # else the other thread is at it
+            try:
+                while self._held:
+                    self._frames.append(self._held.popleft())
+            finally:
+                self._releasing.release()
 
     def wake(self) -> None:
         """Have the worker look at once; a worker that died is replaced, a few times."""
-        if not self._is_alive() and self._is_ours() and self._num_restarts < _MAX_RESTARTS and self._deadline is None:
+        if self._has_ended and self._is_ours() and self._num_restarts < _MAX_RESTARTS and self._deadline is None:
             self._num_restarts += 1
-            self._thread = self._new_thread()
-            self._thread.start()
+            self._thread, self._has_ended = self._new_thread(), False
+            with contextlib.suppress(RuntimeError):  # no thread can be had, as at the end of the interpreter
+                self._thread.start()
         self._wake.set()
 
     def flush(self, timeout: float) -> bool:
@@ -94,13 +104,13 @@ class Bus:
             ticket = self._num_asked
         self.wake()
         with self._answers:
-            return self._answers.wait_for(lambda: self._num_answered >= ticket or not self._is_alive(), timeout) and (
-                self._num_answered >= ticket
-            )
+            self._answers.wait_for(lambda: self._num_answered >= ticket or self._has_ended, timeout)
+            return self._num_answered >= ticket
 
     def close(self, timeout: float) -> bool:
         """Flush and end the worker, within `timeout` seconds; return whether it ended in time."""
         self.release_held()
+        self.wake()  # while a worker that died may still be replaced, for the frames that it left
         self._deadline = time.monotonic() + timeout
         self._wake.set()
         if self._is_alive() and threading.current_thread() is not self._thread:
@@ -127,6 +137,7 @@ class Bus:
             if not is_done:  # something stronger than an exception ended the thread
                 self._guard.note(self._site, RuntimeError("the worker thread was ended from outside"))
             with self._answers:
+                self._has_ended = True
                 self._answers.notify_all()
 
     def _turn(self) -> bool:
@@ -146,8 +157,9 @@ class Bus:
 
     def _drain(self) -> None:
         start_seconds = time.thread_time()
-        if self._held and time.time() - self._held[0].time_unix_seconds > _HOLD_SECONDS:
-            self.release_held()
+        with contextlib.suppress(IndexError):  # nothing is held, or the loop has just released it
+            if time.time() - self._held[0].time_unix_seconds > _HOLD_SECONDS:
+                self.release_held()
         try:
             while self._frames and _is_ready(self._frames[0]):
                 self._take(self._frames.popleft())

@@ -30,7 +30,7 @@ MAX_OPTIMIZERS = 4
 """Optimizers with their own value of the label `optimizer`; further ones are joined under one more, `other`."""
 MAX_SERIES = 2_000
 """Upper bound of the series of one agent (one rank)."""
-MAX_PARTS = 16
+MAX_PARTS = 32
 """Upper bound of the label `part` (probes, exporters, worker, ...)."""
 
 CONSTANT_LABELS = ("agent", "rank", "optimizer")

@@ -158,9 +158,11 @@ def _wrap(
 
 
 def _skip_code(function: Callable[..., Any]) -> None:
-    from torch._dynamo.eval_frame import skip_code  # private; torch 2.4 to 2.13
+    from torch._dynamo import eval_frame
 
-    skip_code(function.__code__)
+    skip_code = getattr(eval_frame, "skip_code", None)  # private; torch 2.4 to 2.13, without it patches cost a break
+    if skip_code is not None:
+        skip_code(function.__code__)
 
 
 def _out_of_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:

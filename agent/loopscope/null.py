@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from .records import EpochReport, Event, StepReport
@@ -19,6 +20,7 @@ class NullAgent:
     latest: StepReport | None = None
     epochs: tuple[EpochReport, ...] = ()
     events: tuple[Event, ...] = ()
+    internal_errors: Mapping[str, int] = MappingProxyType({})
 
     def log(self, *, loss: Any = None, samples: int | None = None, tokens: int | None = None, **values: Any) -> None:
         """Take nothing."""

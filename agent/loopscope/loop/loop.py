@@ -55,6 +55,13 @@ class Loop:
         """The largest interval between samples among the optimizers, in steps."""
         return max((source.budget.interval for source in self._sources.all()), default=1)
 
+    def note_worker(self, cpu_seconds: float) -> None:
+        """Take in what worker and server have cost since attach, for the budget."""
+        sources = self._sources.all()
+        num_steps = sum(source.num_steps for source in sources)
+        for source in sources if num_steps else ():
+            source.budget.note_elsewhere(cpu_seconds / num_steps)
+
     # backward passes
 
     def backward_began(self, roots: tuple[Tensor, ...], scale: Tensor | None) -> Callable[[], None] | None:
@@ -69,6 +76,7 @@ class Loop:
         self._micro.scale = scale
         if not self._micro.is_frozen:
             self._losses.add(roots, scale)
+        self._passes.backward_began()
         self._clock.backward_began(time.perf_counter_ns())
         self._depth += 1  # last: what comes before may fail, and then nobody counts it down
         return self._backward_ended

@@ -10,7 +10,7 @@ __all__ = ["Passes"]
 class Passes:
     """An epoch is one pass of the DataLoader whose iteration contained optimizer steps.
 
-    It ends with the pass: at its StopIteration, when its iterator starts anew, or when the next step finds that the
+    It ends with the pass: at its StopIteration, or once the batches fetched ahead of it are used, when its iterator starts anew, or when the next step finds that the
     iterator is gone (an abandoned pass). Passes without steps (validation) are not epochs. Explicit marks
     (`agent.epoch()`) or `steps_per_epoch` turn the passes off.
     """
@@ -23,6 +23,8 @@ class Passes:
         self._is_explicit = steps_per_epoch is not None
         self._latest: weakref.ref[object] | None = None
         self._current: weakref.ref[object] | None = None
+        self._num_unused = 0
+        self._is_over = False
 
     @property
     def is_in_epoch(self) -> bool:
@@ -31,17 +33,25 @@ class Passes:
 
     def batch_requested(self, iterator: object, *, is_first: bool) -> bool:
         """Note a request; return whether it shows that the current epoch has ended."""
-        if is_first and self._is_current(iterator):
+        if self._is_over or (is_first and self._is_current(iterator)):
             return self._end()
         return False
 
     def batch_arrived(self, iterator: object, *, has_ended: bool) -> bool:
         """Note a batch or the end of a pass; return whether the current epoch has ended with it."""
         if has_ended:
-            return self._is_current(iterator) and self._end()
+            is_latest = self._latest is not None and self._latest() is iterator
+            self._latest = None if is_latest else self._latest
+            self._is_over = self._is_current(iterator)
+            return self._is_over and self._num_unused == 0 and self._end()
         if self._latest is None or self._latest() is not iterator:
-            self._latest = weakref.ref(iterator)
+            self._latest, self._num_unused = weakref.ref(iterator), 0
+        self._num_unused += 1
         return False
+
+    def backward_began(self) -> None:
+        """Note that a batch is used: a loop that fetches ahead has some left when the pass is over."""
+        self._num_unused = max(self._num_unused - 1, 0)
 
     def step_begins(self) -> bool:
         """Note that a step is about to count; return whether an abandoned epoch has ended before it."""
@@ -53,7 +63,8 @@ class Passes:
     def step_ended(self) -> bool:
         """Count a step; return whether the epoch has ended with it."""
         self.num_steps += 1
-        return self._steps_per_epoch is not None and self.num_steps >= self._steps_per_epoch and self._end()
+        is_long_enough = self._steps_per_epoch is not None and self.num_steps >= self._steps_per_epoch
+        return (is_long_enough or (self._is_over and self._num_unused == 0)) and self._end()
 
     def mark(self) -> bool:
         """End the epoch by hand; return whether there was one with steps. From now on only marks end epochs."""
@@ -66,5 +77,5 @@ class Passes:
     def _end(self) -> bool:
         had_steps = self.num_steps > 0
         self.epoch += had_steps
-        self.num_steps, self._current = 0, None
+        self.num_steps, self._current, self._is_over = 0, None, False
         return had_steps
