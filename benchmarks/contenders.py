@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+
 from workloads import TrainingLoop
 
 __all__ = ["CONTENDERS", "Contender", "Monitor"]

@@ -160,7 +160,8 @@ class Agent:
     def _start(self) -> None:
         self._pipeline.start()
         for probe in self._probes:
-            probe.install()
+            with self._guard.at(f"probe.{probe.name}"):
+                probe.install()
         self._bus.start()
         self.is_attached = True
         _agents.add(self)
@@ -173,7 +174,8 @@ class Agent:
                 return
             self.is_attached = False
         for probe in reversed(self._probes):
-            probe.remove()
+            with self._guard.at(f"probe.{probe.name}"):
+                probe.remove()
         self._hooks.remove()
         with self._guard.at("loop"):
             self._loop.end()
@@ -185,7 +187,12 @@ class Agent:
     def _close_pipeline(self) -> None:
         """Close the exporters even where the worker died or hangs; one that hangs is left behind."""
         if not self._pipeline.is_closed:
-            closer = threading.Thread(target=self._pipeline.close, name="loopscope-closer", daemon=True)
+
+            def close() -> None:
+                with self._guard.at("worker"):
+                    self._pipeline.close()
+
+            closer = threading.Thread(target=close, name="loopscope-closer", daemon=True)
             closer.start()
             closer.join(_EXIT_SECONDS / 2)
 

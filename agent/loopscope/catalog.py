@@ -210,6 +210,14 @@ METRICS: tuple[Metric, ...] = (
         help="Exact L2 norm of all gradients; pre_clip is there when the step was clipped.",
     ),
     Metric(
+        name="loopscope.gradient.local_square_sum",
+        kind="gauge",
+        unit="",
+        labels=("layer",),
+        bound=MAX_LAYERS,
+        help="Sum of squares of this rank's shard of the layer's gradient (FSDP2); summed over ranks, the squared norm.",
+    ),
+    Metric(
         name="loopscope.gradient.max_abs",
         kind="gauge",
         unit="",

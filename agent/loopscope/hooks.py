@@ -54,7 +54,9 @@ class HookSet:
         """Observe calls of `owner.name` until `remove`; False where this torch has no such function."""
         if not hasattr(owner, name):
             return False
-        patch = _patches.get((id(owner), name)) or _Patch(owner, name)
+        patch = _patches.get((id(owner), name))
+        if patch is None or not patch.is_usable:
+            patch = _Patch(owner, name)
         shielded = self._shield(observer, site)
 
         def observe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
@@ -109,22 +111,30 @@ class _Patch:
         self._observers: tuple[Observer, ...] = ()
         self._wrapper = _wrap(getattr(owner, name), _out_of_dynamo(self._begin), _out_of_dynamo(_end))
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is observed, or on top; below a foreign patch that outlived our last observer it is neither."""
+        return bool(self._observers) or self._is_on_top()
+
     def add(self, observer: Observer) -> None:
         if not self._observers:
             _patches[id(self._owner), self._name] = self
-            if inspect.getattr_static(self._owner, self._name) is not self._wrapper:
+            if not self._is_on_top():
                 setattr(self._owner, self._name, self._wrapper)
         self._observers += (observer,)
 
     def discard(self, observer: Observer) -> None:
         self._observers = tuple(other for other in self._observers if other is not observer)
-        if self._observers or inspect.getattr_static(self._owner, self._name) is not self._wrapper:
+        if self._observers or not self._is_on_top():
             return  # somebody else patched on top of ours: stay, passing through, until they leave
         if self._is_own:
             setattr(self._owner, self._name, self._original)
         else:
             delattr(self._owner, self._name)
         _patches.pop((id(self._owner), self._name), None)
+
+    def _is_on_top(self) -> bool:
+        return inspect.getattr_static(self._owner, self._name) is self._wrapper
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Finish]:
         return [finish for observer in self._observers if (finish := observer(args, kwargs)) is not None]

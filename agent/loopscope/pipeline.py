@@ -79,6 +79,7 @@ class Pipeline:
         if self.is_closed:
             return
         self.is_closed = True
+        self._announce_disabled()
         self._tell_self()
         self._flush()
         for exporter, site in self._exporters:

@@ -236,6 +236,8 @@ class LayerStatistics:
     zero_ratio: Floats
     """[G] mean over the sampled steps, NaN where no step was sampled."""
     num_sampled_steps: int
+    scope: str = "full"
+    """`full`, or `local_shard` where the norms are those of this rank's shards (see GradientTable)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

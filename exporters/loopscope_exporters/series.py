@@ -10,6 +10,8 @@ import threading
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from loopscope.catalog import (
     EPOCH_STATISTICS,
     EVENT_KINDS,
@@ -186,6 +188,12 @@ class AgentSeries:
         self._split(points, "loopscope.learning_rate", labels, "group", rates)
 
     def _collect_gradients(self, optimizer: str | None, table: GradientTable, labels: Labels, points: Points) -> None:
+        if table.scope != "full":  # a shard's norm is no norm of the layer; sums of squares add up over the ranks
+            squares_G = table.layer_norms**2
+            self._put_layers(
+                points, "loopscope.gradient.local_square_sum", optimizer, table, squares_G, may_be_nan=True
+            )
+            return
         self._put_layers(points, "loopscope.gradient.norm", optimizer, table, table.layer_norms, may_be_nan=True)
         norms = {"pre_clip": table.global_norm_pre_clip, "post_clip": table.global_norm}
         for stage, norm in norms.items():
@@ -195,9 +203,10 @@ class AgentSeries:
     def _collect_sample(self, optimizer: str | None, table: GradientTable, points: Points) -> None:
         sample = table.sample
         assert sample is not None
+        weight_norms_G = sample.weight_norms_G if table.scope == "full" else np.full(len(table.layers), math.nan)
         for name, values_G, may_be_nan in (
             ("loopscope.gradient.max_abs", sample.max_abs_G, True),
-            ("loopscope.weight.norm", sample.weight_norms_G, True),
+            ("loopscope.weight.norm", weight_norms_G, True),
             ("loopscope.gradient.zero_ratio", sample.zero_ratio_G, False),
             ("loopscope.update.ratio", sample.update_ratios_G, False),
         ):
@@ -206,7 +215,7 @@ class AgentSeries:
     def _collect_epoch(self, optimizer: str | None, report: EpochReport, labels: Labels, points: Points) -> None:
         _put(points, "loopscope.epoch.duration", labels, report.duration_seconds)
         _put(points, "loopscope.epoch.loss", {**labels, "weighting": report.loss_weighting or "batches"}, report.loss)
-        if report.gradients is None:
+        if report.gradients is None or report.gradients.scope != "full":
             return
         columns = [(name, getattr(report.gradients, name).tolist()) for name in EPOCH_STATISTICS]
         for index, layer in enumerate(report.gradients.layers):

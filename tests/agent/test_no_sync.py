@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests import fake_cuda
+from tests.workload import mlp
+from tests.workloads import MAKERS
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import loopscope
-from tests import fake_cuda
-from tests.workloads import MAKERS, mlp
 
 _HOST_READS = {"_local_scalar_dense", "item", "nonzero", "bincount", "masked_select", "equal", "is_nonzero", "_unique2"}
 _SAMPLED_ALWAYS, _SAMPLED_ONCE = 1.0, 1e-9

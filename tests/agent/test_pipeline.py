@@ -212,7 +212,7 @@ def test_records_arrive_in_their_order(loop, gate):
         assert watched.agent.flush()
 
     kinds = [type(record) for record in gate.records if not isinstance(record, SelfReport)]
-    assert kinds == [RunInfo, StepReport, Event, StepReport, EpochReport]
+    assert kinds == [RunInfo, StepReport, Event, StepReport, Event, EpochReport]  # the gradient, then the loss
     assert isinstance(gate.records[-1], SelfReport)
 
 

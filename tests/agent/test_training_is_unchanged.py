@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tests.workload import Workload
+from tests.workloads import MAKERS
 from torch import Tensor, nn
 
 import loopscope
 from loopscope_exporters.memory import MemoryExporter
-from tests.workloads import MAKERS, Workload
 
 _NUM_STEPS = 50
 _needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")

@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 import loopscope
 from loopscope_exporters.memory import MemoryExporter
@@ -127,6 +127,7 @@ def test_a_changed_layout_is_refused_before_it_is_read():
         plan.write([torch.zeros(50, device="cuda")], torch.zeros(5, dtype=torch.float64, device="cuda"), 0)
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_no_sync_in_steady_state(is_compiled):
     """With sync debug mode `error`, 300 steps (sampled ones among them) with clipping raise nothing."""

@@ -197,8 +197,8 @@ def _global_before_clipping(
 ) -> float | None:
     """Return the global L2 norm before clipping: each norm over the coefficient that it was multiplied by.
 
-    So it holds for clipping by parameter groups and by any norm type. Where the coefficient was 0 or not finite the
-    norm that was clipped by is all that is known.
+    So it holds for clipping by parameter groups and by any norm type. A norm that is not finite is given as it is;
+    where the coefficient was 0 the norm before cannot be known.
     """
     factors_P = np.ones(len(norms_P))
     for i, clip in enumerate(frame.clips):
@@ -207,7 +207,7 @@ def _global_before_clipping(
             return None
         coefficient = min(1.0, clip.max_norm / (total_norm + _CLIP_EPSILON))
         if not (math.isfinite(total_norm) and coefficient > 0):
-            return total_norm if clip.parameter_index is None else None
+            return None if math.isfinite(total_norm) or clip.parameter_index is not None else total_norm
         factors_P[slice(None) if clip.parameter_index is None else clip.parameter_index] *= coefficient
     with np.errstate(all="ignore"):
         return math.sqrt(np.nansum((norms_P / factors_P) ** 2))

@@ -38,6 +38,7 @@ class NormBlock:
         self._norms_NC = np.empty((_BLOCK_STEPS, 1 + len(layers)))
         self._zero_ratios_NC = np.full((_BLOCK_STEPS, 1 + len(layers)), np.nan)
         self.num_nonfinite_C = np.zeros(1 + len(layers))
+        self.scope = "full"
 
     @property
     def norms(self) -> Floats:
@@ -57,6 +58,7 @@ class NormBlock:
     def append(self, table: GradientTable, is_nonfinite_G: Flags | None) -> None:
         """Take in a step; `is_nonfinite_G` is None where all its gradients are finite."""
         row_C = self._norms_NC[self.num_rows]
+        self.scope = table.scope
         row_C[0] = table.global_norm
         row_C[1:] = table.layer_norms
         if is_nonfinite_G is not None:
@@ -83,6 +85,7 @@ class NormStatistics:
         self._max_C = np.full(1, np.nan)
         self._kept: list[Floats] = []
         self._num_rows = self._num_samples = 0
+        self._scope = "full"
         self._stride = 1
 
     @property
@@ -92,6 +95,7 @@ class NormStatistics:
 
     def take(self, block: NormBlock) -> None:
         """Take in the rows of a block, which stays as it is."""
+        self._scope = block.scope
         if not block.num_rows:
             return
         source_C, target_C = self._match(block.layers)
@@ -119,6 +123,7 @@ class NormStatistics:
             num_nonfinite_steps=self._sums_SC[_NUM_NONFINITE, 1:].astype(np.int64),
             zero_ratio=zero_ratio_C[1:],
             num_sampled_steps=self._num_samples,
+            scope=self._scope,
             **{name: values_C[1:] for name, values_C in columns.items()},
         )
         has_global = self._sums_SC[_NUM_FINITE, 0] > 0

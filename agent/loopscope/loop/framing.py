@@ -109,6 +109,7 @@ class Framer:
         self._bus, self._spent_ns = bus, spent_ns
         self._has_labels = has_labels
         self._first: Source | None = None
+        self._dropped: tuple[Source, StepFrame] | None = None
         self._spent_before_ns = 0
         self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
         self._ids: dict[tuple[int, int, int], frozenset[int]] = {}
@@ -192,11 +193,27 @@ class Framer:
         self.logged = Logged()
         if reading.is_dropped:
             source.num_dropped += 1
-            source.carry = Carry(
-                frame.num_steps, frame.num_micro_steps, frame.num_samples, frame.num_tokens, frame.num_skipped
-            )
-            return
-        self._bus.put(frame)
+            source.carry, self._dropped = _carry(frame), (source, frame)
+        else:
+            self._dropped = None
+            self._bus.put(frame)
+
+    def log_late(self, logged: Logged) -> None:
+        """Give values to the step that has just ended, held or dropped, else to the next one."""
+        held = self._bus.held
+        if self._dropped is not None:
+            source, frame = self._dropped
+            logged.give_to(frame)
+            source.carry = _carry(frame)
+        elif held is not None:
+            logged.give_to(held)
+        else:
+            self.logged.add(logged)
+
+    def go_on(self) -> None:
+        """Let go of the step that has ended: the loop is at the next one."""
+        self._dropped = None
+        self._bus.release_held()
 
     def _coverage(self, clip: _ClipCall, source: Source, optimizer: Optimizer | None) -> npt.NDArray[np.int64] | None:
         key = (clip.key, source.label, id(source.table))
@@ -208,6 +225,10 @@ class Framer:
             covered = np.array([id(parameter) in clip.parameter_ids for parameter in parameters], dtype=bool)
             self._covers[key] = None if covered.all() else np.flatnonzero(covered)
         return self._covers[key]
+
+
+def _carry(frame: StepFrame) -> Carry:
+    return Carry(frame.num_steps, frame.num_micro_steps, frame.num_samples, frame.num_tokens, frame.num_skipped)
 
 
 def _number(value: Any) -> float | None:

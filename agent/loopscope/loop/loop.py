@@ -68,7 +68,7 @@ class Loop:
         """See BackwardListener."""
         if self._depth or not self._is_training_thread():
             return None
-        self._bus.release_held()
+        self._framer.go_on()
         if self._micro.is_taken:
             self._micro = Micro()
         if not self._micro.num_backwards:
@@ -102,11 +102,6 @@ class Loop:
             self._framer.note_clip(self._micro, parameters, max_norm, total_norm)
 
     # optimizer steps
-
-    def num_steps_of(self, optimizer: Optimizer) -> int:
-        """See OptimizerListener."""
-        source = self._sources.of(optimizer)
-        return 0 if source is None else source.num_steps
 
     def step_began(self, optimizer: Optimizer, *, has_closure: bool) -> bool:
         """See OptimizerListener."""
@@ -228,7 +223,7 @@ class Loop:
 
     def batch_requested(self, iterator: object, *, is_first: bool) -> Callable[[int | None, bool], None]:
         """See LoaderListener."""
-        self._bus.release_held()
+        self._framer.go_on()
         requested_ns, identity = time.perf_counter_ns(), id(iterator)
         if self._passes.batch_requested(iterator, is_first=is_first):
             self._mark_epoch()
@@ -252,21 +247,20 @@ class Loop:
 
     def log(self, logged: Logged) -> None:
         """Give values to the step that has just ended, or, once a backward has begun, to the one under way."""
-        held = self._bus.held
-        if held is None or (self._micro.num_backwards and not self._micro.is_taken):
+        if self._micro.num_backwards and not self._micro.is_taken:
             self._framer.logged.add(logged)
         else:
-            logged.give_to(held)
+            self._framer.log_late(logged)
 
     def mark_epoch(self) -> None:
         """End the epoch by hand; from now on only such marks end epochs."""
-        self._bus.release_held()
+        self._framer.go_on()
         if self._passes.mark():
             self._mark_epoch()
 
     def end(self) -> None:
         """Close the epoch under way, at detach."""
-        self._bus.release_held()
+        self._framer.go_on()
         if self._passes.is_in_epoch:
             self._passes.mark()
             self._mark_epoch()

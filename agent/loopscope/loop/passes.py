@@ -10,9 +10,9 @@ __all__ = ["Passes"]
 class Passes:
     """An epoch is one pass of the DataLoader whose iteration contained optimizer steps.
 
-    It ends with the pass: at its StopIteration, or once the batches fetched ahead of it are used, when its iterator starts anew, or when the next step finds that the
-    iterator is gone (an abandoned pass). Passes without steps (validation) are not epochs. Explicit marks
-    (`agent.epoch()`) or `steps_per_epoch` turn the passes off.
+    It ends with the pass: at its StopIteration (or once the batches fetched ahead of it are used), when its iterator
+    starts anew, or when the next step finds that the iterator is gone (an abandoned pass). Passes without steps
+    (validation) are not epochs. Explicit marks (`agent.epoch()`) or `steps_per_epoch` turn the passes off.
     """
 
     def __init__(self, initial_epoch: int, steps_per_epoch: int | None) -> None:

@@ -117,6 +117,7 @@ class Source:
         self.sample_ns = 0
         self.table: Table | None = None
         self._key: object = None
+        self._groups: list[list[Tensor]] = []
         self._parameters: list[Tensor] = []
 
     @property
@@ -132,8 +133,9 @@ class Source:
         The list lives no longer than the optimizer, whose end drops this source.
         """
         groups = [group["params"] for group in optimizer.param_groups]
-        key = tuple([(len(group), id(group[0]), id(group[-1])) if group else () for group in groups])
+        key = tuple([(id(group), len(group), id(group[0]), id(group[-1])) if group else () for group in groups])
         if key != self._key:
+            self._groups = groups  # kept, so that the id of a list cannot pass to the one that replaces it
             self._renew([parameter for group in groups for parameter in group], names, key)
         return self._parameters
 
@@ -145,7 +147,7 @@ class Source:
 
     def forget(self) -> None:
         """Let go of the parameters: the optimizer is gone."""
-        self._key, self._parameters = None, []
+        self._key, self._groups, self._parameters = None, [], []
         self.reader.forget()
 
     def _renew(self, parameters: list[Tensor], names: Names, key: object) -> None:

@@ -32,9 +32,6 @@ class OptimizerListener(Protocol):
     def step_skipped(self, optimizer: Optimizer) -> None:
         """A GradScaler has left the step out."""
 
-    def num_steps_of(self, optimizer: Optimizer) -> int:
-        """Steps of this optimizer so far."""
-
     def gradients_zeroing(self, owner: Optimizer | torch.nn.Module, *, is_in_step: bool) -> None:
         """The gradients of an optimizer or a module are about to be zeroed, by a step's closure or by the loop."""
 
@@ -47,6 +44,7 @@ class OptimizerProbe:
     def __init__(self, hooks: HookSet, site: Site, listener: OptimizerListener) -> None:
         self._hooks, self._site, self._listener = hooks, site, listener
         self._depths: dict[int, int] = {}
+        self._num_begun = 0
 
     def install(self) -> None:
         """Register and patch."""
@@ -61,6 +59,7 @@ class OptimizerProbe:
         self._depths.clear()
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._num_begun += 1
         thread = threading.get_ident()
         depth = self._depths.get(thread, 0)
         if depth and _num_step_frames() > 1:  # else the step before this one raised, and its post hook never came
@@ -105,10 +104,10 @@ class OptimizerProbe:
 
     def _see_maybe_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
         optimizer = args[1] if len(args) > 1 else kwargs["optimizer"]
-        num_before = self._listener.num_steps_of(optimizer)
+        num_before = self._num_begun
 
         def finish(result: Any, is_done: bool) -> None:
-            if is_done and self._listener.num_steps_of(optimizer) == num_before:
+            if is_done and self._num_begun == num_before:
                 self._listener.step_skipped(optimizer)
 
         return finish
