@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -37,8 +38,11 @@ from .runs import run_info
 
 __all__ = ["Agent", "attach_agent"]
 
-_EXIT_SECONDS = 1.2
-"""What flushing at the end of the process may take; exporters that hang are left behind."""
+_EXIT_SECONDS = 0.9
+"""What the end of the process waits for all agents together; exporters that hang are left behind."""
+_DETACH_SECONDS = 3.0
+_WORKER_SHARE = 0.7
+"""Share of that time that the worker gets; the rest is for closing the other exporters where it hangs in one."""
 _logger = logging.getLogger("loopscope")
 _agents: weakref.WeakSet[Agent] = weakref.WeakSet()
 
@@ -141,7 +145,7 @@ class Agent:
 
     def detach(self) -> None:
         """Take all hooks out, report what is left, close the exporters; a second call does nothing."""
-        self._close(2 * _EXIT_SECONDS)
+        self._close(_DETACH_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -165,13 +169,19 @@ class Agent:
         self._bus.start()
         self.is_attached = True
         _agents.add(self)
-        atexit.register(self._at_exit)
+        atexit.register(_close_all)
         _watch_forks()
 
     def _close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        if self._stop(deadline, timeout):
+            self._await_end(deadline)
+
+    def _stop(self, deadline: float, timeout: float) -> bool:
+        """Take the hooks out and have the worker end; False where that was done before."""
         with self._lock:
             if not self.is_attached:
-                return
+                return False
             self.is_attached = False
         for probe in reversed(self._probes):
             with self._guard.at(f"probe.{probe.name}"):
@@ -179,33 +189,32 @@ class Agent:
         self._hooks.remove()
         with self._guard.at("loop"):
             self._loop.end()
-        self._bus.close(timeout)
-        self._close_pipeline()
-        atexit.unregister(self._at_exit)
+        self._bus.end(deadline - (1 - _WORKER_SHARE) * timeout)
         _agents.discard(self)
+        if not _agents:
+            atexit.unregister(_close_all)
+        return True
 
-    def _close_pipeline(self) -> None:
-        """Close the exporters even where the worker died or hangs; one that hangs is left behind."""
-        if not self._pipeline.is_closed:
+    def _await_end(self, deadline: float) -> None:
+        """Wait for the worker; where it died or hangs close the exporters for it, but the one that it hangs in."""
+        has_ended = self._bus.join()
+        if self._bus.is_worker() or (has_ended and self._pipeline.is_closed):
+            return
 
-            def close() -> None:
-                with self._guard.at("worker"):
-                    self._pipeline.close()
+        def close() -> None:
+            with self._guard.at("worker"):
+                (self._pipeline.close if has_ended else self._pipeline.abandon)()
 
-            closer = threading.Thread(target=close, name="loopscope-closer", daemon=True)
+        closer = threading.Thread(target=close, name="loopscope-closer", daemon=True)
+        with contextlib.suppress(RuntimeError):  # since Python 3.12 the end of the interpreter grants no threads
             closer.start()
-            closer.join(_EXIT_SECONDS / 2)
-
-    def _at_exit(self) -> None:
-        with self._guard.at("exit"):
-            self._close(_EXIT_SECONDS)
+            closer.join(max(0.0, deadline - time.monotonic()))
 
     def _leave_in_child(self) -> None:
         """After a fork the child has no worker: take the hooks out, and let go of the socket without a word."""
         self.is_attached = False
         self._hooks.remove()
         self._outlets.close_in_child()
-        atexit.unregister(self._at_exit)
 
     def _lose(self, _: object) -> None:
         self._num_lost += 1  # called by the garbage collector: the worker does the rest
@@ -215,7 +224,7 @@ class Agent:
         self._pipeline.tick()
         if self._must_close and self.is_attached:
             _logger.info("loopscope: what %r watched is gone; it detaches itself", self.name)
-            self._close(0.0)
+            self._close(_EXIT_SECONDS)  # this is the worker: it does not wait, and ends when it is done
 
     def _make_probes(self) -> tuple[Probe, ...]:
         hooks, loop, at = self._hooks, self._loop, self._guard.at
@@ -301,3 +310,17 @@ def _leave_all_in_child() -> None:
     for agent in list(_agents):
         agent._leave_in_child()
     _agents.clear()
+    atexit.unregister(_close_all)
+
+
+def _close_all() -> None:
+    """At the end of the process: have all workers end at once, then wait for them together."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    stopped = []
+    for agent in _living():
+        with agent._guard.at("exit"):
+            if agent._stop(deadline, _EXIT_SECONDS):
+                stopped.append(agent)
+    for agent in stopped:
+        with agent._guard.at("exit"):
+            agent._await_end(deadline)

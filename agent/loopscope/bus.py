@@ -109,13 +109,25 @@ class Bus:
 
     def close(self, timeout: float) -> bool:
         """Flush and end the worker, within `timeout` seconds; return whether it ended in time."""
+        self.end(time.monotonic() + timeout)
+        return self.join()
+
+    def end(self, deadline: float) -> None:
+        """Have the worker take what is left and end, at `deadline` (monotonic) at the latest; does not wait."""
         self.release_held()
         self.wake()  # while a worker that died may still be replaced, for the frames that it left
-        self._deadline = time.monotonic() + timeout
+        self._deadline = deadline
         self._wake.set()
-        if self._is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+
+    def join(self) -> bool:
+        """Wait for the worker until its deadline; return whether it has ended. The worker itself does not wait."""
+        if self._deadline is not None and self._is_alive() and not self.is_worker():
+            self._thread.join(max(0.0, self._deadline - time.monotonic()))
         return not self._is_alive()
+
+    def is_worker(self) -> bool:
+        """Whether the caller is on the worker thread."""
+        return threading.current_thread() is self._thread
 
     def _new_thread(self) -> threading.Thread:
         return threading.Thread(target=self._run, name="loopscope-worker", daemon=True)

@@ -210,7 +210,7 @@ METRICS: tuple[Metric, ...] = (
         help="Exact L2 norm of all gradients; pre_clip is there when the step was clipped.",
     ),
     Metric(
-        name="loopscope.gradient.local_square_sum",
+        name="loopscope.gradient.local_squares",
         kind="gauge",
         unit="",
         labels=("layer",),

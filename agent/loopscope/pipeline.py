@@ -44,6 +44,8 @@ class Pipeline:
         self._has_news = True
         self.first_step_seconds: float | None = None
         self.last_step_seconds: float | None = None
+        self._busy: Exporter | None = None
+        """The exporter at work, or the last one that was."""
         self.is_closed = False
 
     def start(self) -> None:
@@ -83,8 +85,17 @@ class Pipeline:
         self._tell_self()
         self._flush()
         for exporter, site in self._exporters:
+            self._busy = exporter
             with site:
                 exporter.close()
+
+    def abandon(self) -> None:
+        """Close the exporters in place of a worker that hangs, but the one that it hangs in; any thread."""
+        self.is_closed = True
+        for exporter, site in self._exporters:
+            if exporter is not self._busy:
+                with site:
+                    exporter.close()
 
     def _assemble(self, frame: StepFrame) -> StepReport | None:
         try:
@@ -141,12 +152,14 @@ class Pipeline:
     def _export(self, record: Record) -> None:
         for exporter, site in self._exporters:
             if site.is_enabled:
+                self._busy = exporter
                 with site:
                     exporter.export(record)
 
     def _flush(self) -> None:
         for exporter, site in self._exporters:
             if site.is_enabled:
+                self._busy = exporter
                 with site:
                     exporter.flush()
 

@@ -191,7 +191,7 @@ class AgentSeries:
         if table.scope != "full":  # a shard's norm is no norm of the layer; sums of squares add up over the ranks
             squares_G = table.layer_norms**2
             self._put_layers(
-                points, "loopscope.gradient.local_square_sum", optimizer, table, squares_G, may_be_nan=True
+                points, "loopscope.gradient.local_squares", optimizer, table, squares_G, may_be_nan=True
             )
             return
         self._put_layers(points, "loopscope.gradient.norm", optimizer, table, table.layer_norms, may_be_nan=True)

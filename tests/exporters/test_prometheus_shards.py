@@ -20,9 +20,9 @@ def _points():
 
 def test_a_shard_exports_its_sum_of_squares(points):
     """Sums of squares add up over the ranks: 3^2 + 4^2 and 6^2 + 8^2 by layer, with the rank that they are of."""
-    found = {point.labels["layer"]: point.value for point in points["loopscope.gradient.local_square_sum"]}
+    found = {point.labels["layer"]: point.value for point in points["loopscope.gradient.local_squares"]}
     assert found == pytest.approx({"encoder": 25.0, "head": 100.0})
-    assert {point.labels["rank"] for point in points["loopscope.gradient.local_square_sum"]} == {"1"}
+    assert {point.labels["rank"] for point in points["loopscope.gradient.local_squares"]} == {"1"}
 
 
 @pytest.mark.parametrize(
