@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Clip", "EpochMark", "Frame", "Layout", "Part", "SampleFrame", "StepFrame", "Table", "Values"]
+__all__ = ["Clip", "EpochMark", "Frame", "Layout", "Part", "SampleFrame", "StepFrame", "Table", "Timeline", "Values"]
 
 
 class Values(Protocol):
@@ -27,6 +27,19 @@ class Values(Protocol):
 
     def release(self) -> None:
         """Give the slot back to its ring."""
+
+
+class Timeline(Protocol):
+    """The phases of a step on their way from the device."""
+
+    def is_ready(self) -> bool:
+        """Whether the device has passed the end of the step; never waits."""
+
+    def phases(self) -> Mapping[str, float]:
+        """Return seconds by phase on the device's clock."""
+
+    def release(self) -> None:
+        """Give the events back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +118,12 @@ class StepFrame:
     time_unix_seconds: float
     duration_seconds: float | None
     phases: dict[str, float]
-    phases_clock: str
     samples: int | None
     learning_rates: tuple[float | None, ...]
     """None where the rate is a tensor, whose value comes with the slot."""
     skipped: str | None
+    timeline: Timeline | None
+    """The device's own clock, None on the CPU."""
     parts: tuple[Part, ...]
     """One a device; among their scalars are loss, found_inf, grad_scale, unscale, learning_rate_i and clip_norm_i."""
     scalars: dict[str, float] = field(default_factory=dict)

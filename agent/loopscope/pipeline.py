@@ -105,6 +105,8 @@ class Pipeline:
         finally:
             for part in frame.parts:
                 part.values.release()
+            if frame.timeline is not None:
+                frame.timeline.release()
             for sample in frame.samples_taken:
                 sample.values.release()
         return None

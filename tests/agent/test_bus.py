@@ -50,7 +50,7 @@ def step_frame(number: int, *values: Values) -> StepFrame:
         time_unix_seconds=time.time(),
         duration_seconds=None,
         phases={},
-        phases_clock="host",
+        timeline=None,
         samples=None,
         learning_rates=(),
         skipped=None,

@@ -52,10 +52,6 @@ def _plain(before: Callable[[int, Any, Any], None], **settings: Any) -> None:
         optimizer.zero_grad()
 
 
-def _fullgraph(before: Callable[[int, Any, Any], None]) -> None:
-    _plain(before, fullgraph=True)
-
-
 def _compiled_in_place(before: Callable[[int, Any, Any], None]) -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -204,12 +200,10 @@ def _changing_shapes(before: Callable[[int, Any, Any], None]) -> None:
 _LOOPS: dict[str, _Loop] = {
     loop.__name__.removeprefix("_").replace("_", "-"): loop
     for loop in (
-        _plain, _fullgraph, _compiled_in_place, _compiled_later, _whole_step, _whole_step_module_zeroes,
+        _plain, _compiled_in_place, _compiled_later, _whole_step, _whole_step_module_zeroes,
         _compiled_optimizer, _optimizer_in_function, _loader_inside, _scaled, _closure, _changing_shapes,
     )
-}  # fmt: skip
-
-
+} | {"fullgraph": lambda before: _plain(before, fullgraph=True)}  # fmt: skip
 _STEPPING = ["whole-step", "whole-step-module-zeroes", "compiled-optimizer", "optimizer-in-function", "loader-inside"]
 """Loops whose compiled functions themselves call backward or step, so that dynamo guards on torch's list of hooks."""
 _FORWARD = [name for name in _LOOPS if name not in _STEPPING]

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from tests.workload import mlp
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer

@@ -15,14 +15,17 @@ from tests.python_process import ROOT, start_python
 
 from loopscope_exporters.jsonl import read
 
-MAX_SECONDS = 2.0
+MAX_OWN_SECONDS = 1.2
+"""Of the two seconds the interpreter and torch take the rest, on a slow machine: that is the bare run's time too."""
 SCRIPT = """
 import hashlib, signal, sys, threading, time
 sys.path.insert(0, {root!r})
 import torch
 from tests.loops import batch, network, weights
+import atexit
 import loopscope
 
+atexit.register(lambda: print("left", time.time(), flush=True))  # runs after what attach registers
 torch.set_num_threads(1)
 mode, num_steps, log = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
@@ -84,7 +87,7 @@ class Ended(NamedTuple):
 
     code: int
     seconds: float
-    """From its own end to the process's."""
+    """From its own end to that of its exit handlers, ours among them; to the process's where it had none."""
     lines: dict[str, str]
     text: str
 
@@ -94,6 +97,7 @@ def run(tmp_path: Path, mode: str, *, num_steps: int = 60, number: int | None = 
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(root=str(ROOT)))
     lines = []
+    sent = 0.0
     with start_python(str(script), mode, str(num_steps), log) as process:
         for line in process.stdout:
             lines.append(line)
@@ -102,9 +106,9 @@ def run(tmp_path: Path, mode: str, *, num_steps: int = 60, number: int | None = 
                 process.send_signal(number)
         code = process.wait(60)
         ended = time.time()
-    parts = dict(line.split(maxsplit=1) for line in lines if line.startswith(("digest ", "end ")))
-    end = float(parts["end"]) if "end" in parts else sent
-    return Ended(code, ended - end, parts, "".join(lines))
+    parts = dict(line.split(maxsplit=1) for line in lines if line.startswith(("digest ", "end ", "left ")))
+    seconds = float(parts.get("left", ended)) - float(parts.get("end", sent))
+    return Ended(code, seconds, parts, "".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +127,7 @@ def test_process_ends_in_time(tmp_path, digests, mode):
 
     assert ended.code == 0, ended.text
     assert ended.lines["digest"] == digests["three" in mode]
-    assert ended.seconds < MAX_SECONDS
+    assert ended.seconds < MAX_OWN_SECONDS
 
 
 @pytest.mark.parametrize(("mode", "code"), [("plain", -signal.SIGTERM), ("handler", 3), ("handler hang export", 3)])
@@ -132,7 +136,7 @@ def test_sigterm(tmp_path, mode, code):
     ended = run(tmp_path, mode, num_steps=-1, number=signal.SIGTERM, log=str(tmp_path / "log"))
 
     assert ended.code == code, ended.text
-    assert ended.seconds < MAX_SECONDS
+    assert ended.seconds < MAX_OWN_SECONDS
 
 
 @pytest.mark.parametrize("mode", ["plain", "hang flush"])
@@ -142,7 +146,7 @@ def test_keyboard_interrupt(tmp_path, mode):
 
     assert "interrupted" in ended.text
     assert ended.code == 0, ended.text
-    assert ended.seconds < MAX_SECONDS
+    assert ended.seconds < MAX_OWN_SECONDS
 
 
 def test_exception_of_the_user_ends_the_process_as_ever(tmp_path):

@@ -157,6 +157,30 @@ def test_no_sync_in_steady_state(is_compiled):
     assert memory.latest.loss == pytest.approx(memory.latest.loss)
 
 
+def test_phases_are_those_of_the_device():
+    """Where the host runs ahead, forward, backward and optimizer are the device's times, and add up to the step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(4096, 4096, bias=False) for _ in range(8)]).cuda()
+    memory = MemoryExporter(10_000)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    inputs = torch.randn(8192, 4096, device="cuda")
+    with _attach(model, optimizer, memory) as agent:
+        for _ in range(30):
+            optimizer.zero_grad()
+            model(inputs).pow(2).mean().backward()
+            optimizer.step()
+        torch.cuda.synchronize()
+        assert agent.flush(10)
+        assert agent.internal_errors == {}
+    reports = [report for report in memory.steps[10:] if report.phases_clock == "device"]
+    assert len(reports) >= 15
+    forward = sorted(report.phases["forward"] for report in reports)[len(reports) // 2]
+    backward = sorted(report.phases["backward"] for report in reports)[len(reports) // 2]
+    flops = 2 * 8192 * 4096 * 4096 * 8
+    assert flops / 1e15 < forward < flops / 1e12  # between a petaflop and a teraflop a second: the work itself
+    assert 1.2 < backward / forward < 4  # two products a layer, where the forward has one
+
+
 def test_training_is_bit_identical_on_cuda():
     """Losses and weights with and without the agent are equal, bit for bit, under deterministic algorithms."""
 

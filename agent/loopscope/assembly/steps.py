@@ -62,8 +62,8 @@ class Assembler:
             micro_steps=frame.micro_steps,
             time_unix_seconds=frame.time_unix_seconds,
             duration_seconds=frame.duration_seconds,
-            phases=frame.phases,
-            phases_clock=frame.phases_clock,
+            phases=_phases(frame),
+            phases_clock="host" if frame.timeline is None else "device",
             loss=loss,
             loss_source=source,
             samples=frame.samples,
@@ -93,6 +93,16 @@ def _loss(frame: StepFrame, scalars: Mapping[str, float]) -> tuple[float | None,
     if "loss" in scalars:
         return scalars["loss"], "backward"
     return None, None
+
+
+def _phases(frame: StepFrame) -> Mapping[str, float]:
+    """Return the phases, the device's own where it has a clock: the host only sees when work was given to it."""
+    if frame.timeline is None or not frame.phases or frame.duration_seconds is None:
+        return frame.phases
+    phases = dict(frame.timeline.phases())
+    phases["data_wait"] = min(phases["data_wait"], frame.phases["data_wait"])
+    phases["other"] = max(frame.duration_seconds - sum(phases.values()), 0.0)
+    return phases
 
 
 def _learning_rates(frame: StepFrame, scalars: Mapping[str, float]) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..bus import Bus
-from ..frames import Clip, SampleFrame, StepFrame
+from ..frames import Clip, SampleFrame, StepFrame, Timeline
 from ..probes.gradients import Reading
 from .sources import Carry, Source
 
@@ -100,6 +100,7 @@ class StepFacts:
     phases: dict[str, float]
     num_samples: int
     skipped: str | None
+    timeline: Timeline | None
 
 
 class Framer:
@@ -164,10 +165,10 @@ class Framer:
             time_unix_seconds=time.time(),
             duration_seconds=facts.duration_seconds,
             phases=facts.phases,
-            phases_clock="host",
             samples=facts.num_samples or None,
             learning_rates=_learning_rates(optimizer),
             skipped=facts.skipped,
+            timeline=facts.timeline,
             parts=reading.parts,
             clips=tuple(
                 [

@@ -15,6 +15,7 @@ from ..config import Config
 from ..frames import EpochMark, SampleFrame
 from ..probes.gradients import Reading
 from .clock import Clock
+from .device_clock import DeviceClock
 from .framing import Framer, Logged, Micro, StepFacts
 from .in_backward import InBackward
 from .losses import LossSum
@@ -35,6 +36,7 @@ class Loop:
         self._names, self._sources, self._bus, self._spent_ns = names, sources, bus, spent_ns
         self._framer = Framer(bus, spent_ns, has_labels=sources.num_given > 1)
         self._clock = Clock()
+        self._device_clock = DeviceClock()
         self._passes = Passes(config.initial_epoch, config.steps_per_epoch)
         self._losses = LossSum()
         self._micro = Micro()
@@ -77,6 +79,7 @@ class Loop:
         if not self._micro.is_frozen:
             self._losses.add(roots, scale)
         self._passes.backward_began()
+        self._device_clock.mark("backward", roots[0].device if roots else None)
         self._clock.backward_began(time.perf_counter_ns())
         self._depth += 1  # last: what comes before may fail, and then nobody counts it down
         return self._backward_ended
@@ -85,6 +88,7 @@ class Loop:
         self._depth -= 1
         self._micro.num_backwards += 1
         self._clock.backward_ended(time.perf_counter_ns())
+        self._device_clock.mark("backward_end")
         if self._in_backward.has_steps:
             source = self._in_backward.source
             source.begin_ns = self._clock.outside_ns(time.perf_counter_ns())
@@ -145,6 +149,7 @@ class Loop:
             spent_ns = time.perf_counter_ns()
             source.pending = source.samples.before_update(parameters)
             source.sample_ns = time.perf_counter_ns() - spent_ns
+        self._device_clock.mark("optimizer")
 
     def step_ended(self, optimizer: Optimizer) -> None:
         """See OptimizerListener."""
@@ -189,7 +194,7 @@ class Loop:
         samples_before = source.lap.num_samples
         duration, phases = self._clock.step_ended(source.lap, self._clock.outside_ns(now_ns) - source.begin_ns, now_ns)
         num_samples = source.lap.num_samples - samples_before
-        facts = StepFacts(self._passes.epoch, duration, phases, num_samples, skipped)
+        facts = StepFacts(self._passes.epoch, duration, phases, num_samples, skipped, self._device_clock.take())
         frame = self._framer.frame(source, optimizer, self._micro, reading, facts)
         samples = self._take_sample(source, optimizer, skipped) if optimizer is not None else ()
         self._reading = Reading()
@@ -237,6 +242,7 @@ class Loop:
                 self._clock.pass_ended(identity, now_ns)
             else:
                 self._clock.batch_arrived(identity, requested_ns, now_ns, num_samples)
+                self._device_clock.mark("arrival")
 
         return arrived
 
