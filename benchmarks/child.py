@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from typing import Any
@@ -49,7 +50,8 @@ def main() -> None:
 def _run_block(loop: TrainingLoop, monitor: Monitor, num_steps: int) -> dict[str, Any]:
     """Time a block of steps: CPU of the whole process, what the worker still has to do included."""
     monitor.settle()
-    spent_before = monitor.spent_seconds()
+    spent_before, dropped_before = monitor.spent_seconds(), monitor.num_dropped()
+    faults_before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     begin = time.process_time(), time.thread_time(), time.perf_counter()
     loop.run(num_steps)
     monitor.settle()
@@ -57,6 +59,7 @@ def _run_block(loop: TrainingLoop, monitor: Monitor, num_steps: int) -> dict[str
         now - then
         for now, then in zip((time.process_time(), time.thread_time(), time.perf_counter()), begin, strict=True)
     )
+    num_page_faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults_before
     spent = monitor.spent_seconds()
     return {
         "steps": num_steps,
@@ -65,6 +68,8 @@ def _run_block(loop: TrainingLoop, monitor: Monitor, num_steps: int) -> dict[str
         "other_threads_cpu_seconds": max(cpu_seconds - thread_seconds, 0.0),
         "spent_seconds": {part: value - spent_before[part] for part, value in spent.items()},
         "total_spent_seconds": spent,
+        "dropped_reports": monitor.num_dropped() - dropped_before,
+        "page_faults": num_page_faults,
         "rss_bytes": psutil.Process().memory_info().rss,
         "sample_interval_steps": monitor.sample_interval(),
     }

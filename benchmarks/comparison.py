@@ -118,7 +118,7 @@ def _interleave(
 
 
 def _sum(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    numbers = ("steps", "cpu_seconds", "wall_seconds", "other_threads_cpu_seconds")
+    numbers = ("steps", "cpu_seconds", "wall_seconds", "other_threads_cpu_seconds", "dropped_reports", "page_faults")
     total: dict[str, Any] = {name: sum(answer[name] for answer in answers) for name in numbers}
     parts = answers[-1]["spent_seconds"]
     total["spent_seconds"] = {part: sum(answer["spent_seconds"][part] for answer in answers) for part in parts}
@@ -137,6 +137,9 @@ def _pair(own: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         "own_account_seconds": {part: value / theirs["steps"] for part, value in theirs["spent_seconds"].items()},
         "other_threads_seconds": theirs["other_threads_cpu_seconds"] / theirs["steps"],
         "sample_interval_steps": theirs["sample_interval_steps"],
+        "dropped_reports": theirs["dropped_reports"],
+        "page_faults_per_step": theirs["page_faults"] / theirs["steps"],
+        "bare_page_faults_per_step": own["page_faults"] / own["steps"],
         "steps": theirs["steps"],
         "bare_steps": own["steps"],
     }
@@ -156,6 +159,7 @@ def _summary(hello: dict[str, Any], pairs: list[dict[str, Any]], interval: int |
     if interval is not None:
         accounts = [sum(pair["own_account_seconds"][part] for part in _PARTS) for pair in pairs]
         summary["sample_interval_steps"] = interval
+        summary["dropped_share"] = sum(pair["dropped_reports"] for pair in pairs) / sum(pair["steps"] for pair in pairs)
         summary["intervals_per_block"] = pairs[0]["steps"] / interval
         summary["direct_added_seconds"] = spread(accounts)
         summary["direct_ratio"] = spread([1 + account / bare_seconds for account in accounts])
@@ -174,4 +178,6 @@ def _in_words(pair: dict[str, Any]) -> str:
     if account:
         parts = ", ".join(f"{part} {account[part] * 1e6:.0f}" for part in _PARTS)
         text += f" (own account, us: {parts}; every {pair['sample_interval_steps']} steps a sample)"
+    if pair["dropped_reports"]:
+        text += f"; {pair['dropped_reports']} of {pair['steps']} reports DROPPED, what was dropped cost less"
     return text

@@ -83,6 +83,8 @@ def _row(workload: str, contender: dict[str, Any], *, is_first: bool) -> str:
         interval = f"{contender['sample_interval_steps']} steps"
         if contender["intervals_per_block"] < 10:
             interval += f" (block of {contender['intervals_per_block']:.1f})"
+        if contender["dropped_share"]:
+            interval += f", {contender['dropped_share']:.1%} of the reports dropped"
     added = f"{contender['added_seconds']['median'] * 1e6:,.0f} us{direct_added}"
     cells = [
         work if is_first else "",

@@ -8,6 +8,7 @@ import threading
 import pytest
 from tests.loops import batch, network, samples, watch
 from tests.waiting import wait_until
+from tests.web import request
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
@@ -224,3 +225,18 @@ def test_held_step_takes_what_is_logged_after_it(loop, gate):
             watched.agent.log(accuracy=step)
 
         assert [report.logged for report in watched.reports] == [{"accuracy": float(step)} for step in range(20)]
+
+
+def test_exporter_that_hangs_does_not_keep_the_others_open(loop, gate, tmp_path):
+    """At detach all exporters but the one that hangs are closed: the log can be had again, the port is free."""
+    settings = {"exporters": (gate,), "jsonl": str(tmp_path / "log"), "port": 0}
+    with watch(loop.model, loop.optimizer, **settings) as watched:
+        hold_up(gate, loop)
+        url = watched.agent.url
+        assert not watched.agent.flush(0.1)
+
+    with pytest.raises(ConnectionError):
+        request(f"{url}/healthz")
+    with watch(network(1), jsonl=str(tmp_path / "log")):
+        gate.is_open.set()
+    assert watched.agent.internal_errors == {}

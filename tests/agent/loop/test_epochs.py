@@ -9,8 +9,12 @@ import math
 import numpy as np
 import pytest
 from tests.loops import batch, network, samples, watch
+from tests.waiting import wait_until
 from torch.optim import SGD
 from torch.utils.data import DataLoader, IterableDataset
+
+import loopscope
+from loopscope_exporters.memory import MemoryExporter
 
 NUM_SAMPLES = 20
 
@@ -303,3 +307,25 @@ def test_mean_loss_without_samples_is_over_batches(loop):
     (window,) = watched.memory.epochs
     assert window.loss == pytest.approx(np.mean(losses), rel=1e-6)
     assert (window.loss_weighting, window.num_samples) == ("batches", None)
+
+
+def test_epoch_is_reported_where_the_agent_detaches_itself():
+    """When the optimizer is gone the agent goes as well, with a report of the epoch under way."""
+    model = network()
+    optimizer = SGD(model.parameters(), 0.01)
+
+    memory = MemoryExporter()
+    agent = loopscope.attach(model, optimizer, port=None, exporters=memory)
+    for inputs in loader():
+        model(inputs).mean().backward()
+        optimizer.step()
+    agent.epoch()
+    for inputs in loader():
+        model(inputs).mean().backward()
+        optimizer.step()
+    del optimizer
+    gc.collect()
+    wait_until(lambda: not agent.is_attached)
+    wait_until(lambda: len(memory.epochs) == 2)
+
+    assert [(e.kind, e.first_step, e.last_step) for e in memory.epochs] == [("epoch", 0, 4), ("epoch", 5, 9)]
