@@ -15,7 +15,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from comparison import Effort, compare
 __all__: list[str] = []
 
 _HERE = Path(__file__).resolve().parent
+_PARTIAL = _HERE.parent / "build" / "benchmarks"
+"""Where partial and quick runs write, so that they do not replace the results of a whole one."""
 _WORKLOADS = ("resnet", "gpt", "tiny_tensors", "tiny_step")
 _CONTENDERS = ("loopscope", "loopscope_jsonl", "null", "norm_item", "five_items")
 _QUICK_CONTENDERS = ("loopscope", "null")
@@ -50,6 +52,8 @@ def main() -> None:
     if options.max_block_seconds is not None:
         effort = dataclasses.replace(effort, max_block_seconds=options.max_block_seconds)
     is_whole = not options.workload and not options.contender
+    folder = options.output or (_HERE if is_whole and not options.quick else _PARTIAL)
+    names = options.contender or (_QUICK_CONTENDERS if options.quick else _CONTENDERS)
     results: dict[str, Any] = {
         "machine": report.machine(),
         "command": " ".join(["overhead.py", *sys.argv[1:]]),
@@ -59,30 +63,35 @@ def main() -> None:
     }
     begin = time.monotonic()
     for workload in options.workload or _WORKLOADS:
-        contenders = _measure(
-            workload, options.contender or (_QUICK_CONTENDERS if options.quick else _CONTENDERS), effort, begin
-        )
-        results["workloads"].append({"name": workload, "contenders": contenders})
+        compared: list[dict[str, Any]] = []
+        results["workloads"].append({"name": workload, "contenders": compared})
+        for contender in _measure(workload, names, effort, begin):
+            compared.append(contender)
+            _save(folder, results)  # at once: what comes next may fail
     if options.footprint or is_whole:
         results["footprint"] = footprint.measure(lambda text: _say(begin, text), is_quick=options.quick)
     results["seconds"] = time.monotonic() - begin
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{_save(folder, results)}\nwritten: {folder / 'results.json'}, {folder / 'results.md'}")
+
+
+def _save(folder: Path, results: dict[str, Any]) -> str:
+    """Write what there is so far and return it as Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     table = report.markdown(results)
-    (options.output / "results.md").write_text(table)
-    print(f"\n{table}\nwritten: {options.output / 'results.json'}, {options.output / 'results.md'}")
+    (folder / "results.md").write_text(table)
+    return table
 
 
-def _measure(workload: str, names: Sequence[str], effort: Effort, begin: float) -> list[dict[str, Any]]:
-    """Compare each contender; null runs blocks of loopscope's length, so that its noise is that of the same work."""
+def _measure(workload: str, names: Sequence[str], effort: Effort, begin: float) -> Iterator[dict[str, Any]]:
+    """Yield the comparison of each contender; null runs blocks of loopscope's length, so that its noise is that of the same work."""
     block_steps: int | None = None
-    compared: list[dict[str, Any]] = []
     for name in sorted(names, key=_CONTENDERS.index):
         length = block_steps if name == "null" else None
-        compared.append(compare(workload, name, effort, lambda text: _say(begin, text), length))
+        compared = compare(workload, name, effort, lambda text: _say(begin, text), length)
         if name == "loopscope":
-            block_steps = compared[-1]["block_steps"]
-    return compared
+            block_steps = compared["block_steps"]
+        yield compared
 
 
 def _parse() -> argparse.Namespace:
@@ -95,7 +104,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--footprint", action="store_true", help="also import, attach, memory, scrapes (a whole run does)"
     )
-    parser.add_argument("--output", type=Path, default=_HERE, help="folder of results.json and results.md")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder of results.json and results.md (this one; partial and quick runs: build/benchmarks)",
+    )
     return parser.parse_args()
 
 

@@ -38,10 +38,14 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watch(model: Any, optimizer: Any = None, *, exporters: tuple[object, ...] = (), **settings: Any) -> Iterator[Watched]:
+def watch(
+    model: Any, optimizer: Any = None, *, exporters: tuple[object, ...] = (), **settings: Any
+) -> Iterator[Watched]:
     """Attach an agent without a server for the length of a block."""
     memory = MemoryExporter(history=10_000)
-    agent = loopscope.attach(model, optimizer, **{"port": None, "log_events": False} | settings, exporters=(memory, *exporters))
+    agent = loopscope.attach(
+        model, optimizer, **{"port": None, "log_events": False} | settings, exporters=(memory, *exporters)
+    )
     with agent:
         yield Watched(agent, memory)
 

@@ -64,6 +64,6 @@ def attach(
     """
     if is_disabled():
         return NullAgent()
-    from .agent import attach_agent  # torch comes in here, not with `import loopscope`
+    from .attaching import attach_agent  # torch comes in here, not with `import loopscope`
 
     return attach_agent(model, optimizer, name=name, config=config, settings=settings)

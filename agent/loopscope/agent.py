@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import logging
-import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import psutil
 import torch
 
-from . import arguments
 from .bus import Bus
 from .config import Config
 from .detectors.nonfinite import NonfiniteGradient, NonfiniteLoss
@@ -36,15 +32,13 @@ from .protocols import Probe
 from .records import EpochReport, Event, SelfReport, StepReport
 from .runs import run_info
 
-__all__ = ["Agent", "attach_agent"]
+__all__ = ["Agent"]
 
-_EXIT_SECONDS = 0.9
-"""What the end of the process waits for all agents together; exporters that hang are left behind."""
+_SELF_CLOSE_SECONDS = 0.9
 _DETACH_SECONDS = 3.0
 _WORKER_SHARE = 0.7
 """Share of that time that the worker gets; the rest is for closing the other exporters where it hangs in one."""
 _logger = logging.getLogger("loopscope")
-_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
 
 
 class Agent:
@@ -59,15 +53,19 @@ class Agent:
         models: Mapping[str, torch.nn.Module],
         optimizers: Mapping[str, torch.optim.Optimizer],
         config: Config,
+        *,
+        others: Iterable[Agent],
+        on_stop: Callable[[Agent], None],
     ) -> None:
-        self.name, self.config = name, config
-        self._key = _key(models, optimizers)
+        self.name, self.config, self._on_stop = name, config, on_stop
+        self._models = _references(models)
+        self._optimizers = _references(optimizers)
         self._guard = Guard(limit=config.fault_limit, strict=config.strict)
         self._hooks = HookSet()
         self._process = psutil.Process()
         names = Names(models, config.max_layers)
         self._info = run_info(name, models, names.plan, len(names.by_id), config)
-        self._outlets: Outlets = Outlets.open(config, self._info, [agent._outlets for agent in _living()])
+        self._outlets: Outlets = Outlets.open(config, self._info, [agent._outlets for agent in others])
         detectors = (NonfiniteGradient(), NonfiniteLoss())
         self._pipeline = Pipeline(
             self._info,
@@ -161,16 +159,25 @@ class Agent:
 
     # life
 
+    def _watches(self, models: Mapping[str, torch.nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]) -> bool:
+        """Whether the agent is attached to exactly these objects, all of them alive."""
+        if not self.is_attached or self._must_close:
+            return False
+        watched = (self._models, models), (self._optimizers, optimizers)
+        return all(
+            len(references) == len(given)
+            and {id(each()) for each in references} == {id(each) for each in given.values()}
+            for references, given in watched
+        )
+
     def _start(self) -> None:
+        """Install the probes and start the worker; called once, by attach."""
         self._pipeline.start()
         for probe in self._probes:
             with self._guard.at(f"probe.{probe.name}"):
                 probe.install()
         self._bus.start()
         self.is_attached = True
-        _agents.add(self)
-        atexit.register(_close_all)
-        _watch_forks()
 
     def _close(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -186,13 +193,11 @@ class Agent:
         for probe in reversed(self._probes):
             with self._guard.at(f"probe.{probe.name}"):
                 probe.remove()
-        self._hooks.remove()
         with self._guard.at("loop"):
+            self._hooks.remove()
             self._loop.end()
         self._bus.end(deadline - (1 - _WORKER_SHARE) * timeout)
-        _agents.discard(self)
-        if not _agents:
-            atexit.unregister(_close_all)
+        self._on_stop(self)
         return True
 
     def _await_end(self, deadline: float) -> None:
@@ -224,7 +229,7 @@ class Agent:
         self._pipeline.tick()
         if self._must_close and self.is_attached:
             _logger.info("loopscope: what %r watched is gone; it detaches itself", self.name)
-            self._close(_EXIT_SECONDS)  # this is the worker: it does not wait, and ends when it is done
+            self._close(_SELF_CLOSE_SECONDS)  # this is the worker: it does not wait, and ends when it is done
 
     def _make_probes(self) -> tuple[Probe, ...]:
         hooks, loop, at = self._hooks, self._loop, self._guard.at
@@ -260,67 +265,5 @@ class Agent:
         )
 
 
-def attach_agent(
-    model: Any, optimizer: Any, *, name: str | None, config: Config | None, settings: Mapping[str, Any]
-) -> Agent:
-    """Check the arguments and return a started agent, or the living one of the same objects (see loopscope.attach)."""
-    chosen = Config.build(settings, base=config)
-    models, optimizers = arguments.named_models(model), arguments.named_optimizers(optimizer)
-    if not models and optimizers:
-        models = arguments.find_models(optimizers.values())
-    arguments.check_match(models, optimizers)
-    for agent in _living():
-        if agent._key == _key(models, optimizers):
-            if agent.config != chosen or name not in (None, agent.name):
-                _logger.warning(
-                    "loopscope: already attached as %r; the new name and settings are ignored. "
-                    "Call detach() on it first to change them.",
-                    agent.name,
-                )
-            return agent
-    agent = Agent(_free_name(name), models, optimizers, chosen)
-    agent._start()
-    return agent
-
-
-def _key(
-    models: Mapping[str, torch.nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
-) -> tuple[frozenset[int], ...]:
-    return frozenset(id(model) for model in models.values()), frozenset(id(each) for each in optimizers.values())
-
-
-def _living() -> list[Agent]:
-    return [agent for agent in list(_agents) if agent.is_attached]
-
-
-def _free_name(name: str | None) -> str:
-    taken = {agent.name for agent in _living()}
-    wanted = name or "model"
-    candidates = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3))]
-    return next(candidate for candidate in candidates if candidate not in taken)
-
-
-@functools.cache
-def _watch_forks() -> None:
-    """Once a process: os.register_at_fork cannot be undone."""
-    os.register_at_fork(after_in_child=_leave_all_in_child)
-
-
-def _leave_all_in_child() -> None:
-    for agent in list(_agents):
-        agent._leave_in_child()
-    _agents.clear()
-    atexit.unregister(_close_all)
-
-
-def _close_all() -> None:
-    """At the end of the process: have all workers end at once, then wait for them together."""
-    deadline = time.monotonic() + _EXIT_SECONDS
-    stopped = []
-    for agent in _living():
-        with agent._guard.at("exit"):
-            if agent._stop(deadline, _EXIT_SECONDS):
-                stopped.append(agent)
-    for agent in stopped:
-        with agent._guard.at("exit"):
-            agent._await_end(deadline)
+def _references(things: Mapping[str, Any]) -> list[weakref.ref[Any]]:
+    return [weakref.ref(thing) for thing in things.values()]

@@ -7,7 +7,9 @@ import pytest
 from loopscope.budget import Budget
 
 
-def run(budget: Budget, *, step_seconds: float, base_seconds: float, sample_seconds: float, num_steps: int) -> list[int]:
+def run(
+    budget: Budget, *, step_seconds: float, base_seconds: float, sample_seconds: float, num_steps: int
+) -> list[int]:
     """Return the steps that were sampled."""
     sampled = []
     for step in range(num_steps):

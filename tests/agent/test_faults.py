@@ -172,9 +172,7 @@ def test_part_that_keeps_failing_switches_itself_off(owner, name, part, bare_wei
     assert watched.memory.latest_self.internal_errors[part] == watched.agent.internal_errors[part] >= FAULT_LIMIT
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), [(Loop, "backward_began"), (BackwardProbe, "_scale_of"), (LossSum, "add")]
-)
+@pytest.mark.parametrize(("owner", "name"), [(Loop, "backward_began"), (BackwardProbe, "_scale_of"), (LossSum, "add")])
 def test_what_a_failing_probe_does_not_see_is_absent(owner, name, monkeypatch):
     """Steps whose backward was not seen are counted; their loss is unknown, not that of an earlier step."""
     run = Run()
@@ -224,7 +222,9 @@ def test_faults_are_on_the_page(monkeypatch):
 
     with watch(run.model, run.optimizer, strict=False, fault_limit=FAULT_LIMIT, port=0) as watched:
         train(watched, run)
-        page = wait_until(lambda: _page_with(watched, 'loopscope_internal_errors_total{agent="model",part="probe.clipping"} 4.0'))
+        page = wait_until(
+            lambda: _page_with(watched, 'loopscope_internal_errors_total{agent="model",part="probe.clipping"} 4.0')
+        )
 
     assert 'loopscope_disabled_parts{agent="model"} 1.0' in page
     assert 'loopscope_anomalies_total{agent="model",kind="probe_disabled"} 1.0' in page

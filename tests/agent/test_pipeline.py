@@ -114,7 +114,9 @@ def test_numbers_of_steps_leave_gaps_where_reports_were_dropped(loop, gate):
         loop.step()
 
         reports = watched.reports
-        assert [report.step for report in reports] == [sum(r.num_steps for r in reports[: i + 1]) - 1 for i in range(len(reports))]
+        assert [report.step for report in reports] == [
+            sum(r.num_steps for r in reports[: i + 1]) - 1 for i in range(len(reports))
+        ]
 
 
 def test_samples_of_dropped_steps_are_carried(loop, gate):

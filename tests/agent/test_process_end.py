@@ -118,9 +118,7 @@ def digests(tmp_path_factory) -> dict[bool, str]:
     return {is_three: run(path, "bare three" if is_three else "bare").lines["digest"] for is_three in (False, True)}
 
 
-@pytest.mark.parametrize(
-    "mode", ["plain", "hang flush", "hang close", "three hang export", "three hang close"]
-)
+@pytest.mark.parametrize("mode", ["plain", "hang flush", "hang close", "three hang export", "three hang close"])
 def test_process_ends_in_time(tmp_path, digests, mode):
     """A process is gone within two seconds of its own end, also where exporters hang for ever, or several do."""
     ended = run(tmp_path, mode, log=str(tmp_path / "log-{agent}"))

@@ -47,7 +47,9 @@ class Loop:
         self.now += backward
         self.clock.backward_ended(self.now_ns)
 
-    def step(self, seconds: float, lap: Lap | None = None, *, between: float = 0.0) -> tuple[float | None, dict[str, float]]:
+    def step(
+        self, seconds: float, lap: Lap | None = None, *, between: float = 0.0
+    ) -> tuple[float | None, dict[str, float]]:
         """Let `between` pass, then step; return duration and phases."""
         self.now += between
         begin_ns = self.clock.outside_ns(self.now_ns)

@@ -1,90 +1,21 @@
-"""Every metric and every kind of event, declared once: exporters, dashboards, rules and docs/metrics.md read it here.
-
-Names are OpenTelemetry names with UCUM units; `Metric.prometheus_name` is their standard translation
-(https://github.com/open-telemetry/opentelemetry-specification/blob/main/specification/compatibility/prometheus_and_openmetrics.md).
-"""
+"""Every metric, in the order of the metrics page."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Literal
+from .families import (
+    CLIP_STAGES,
+    EPOCH_STATISTICS,
+    LOSS_SOURCES,
+    MAX_LAYERS,
+    MAX_OPTIMIZERS,
+    MAX_PARTS,
+    OVERHEAD_PARTS,
+    PHASES,
+    SKIP_REASONS,
+    Metric,
+)
 
-__all__ = [
-    "CONSTANT_LABELS",
-    "EVENT_KINDS",
-    "MAX_LAYERS",
-    "MAX_OPTIMIZERS",
-    "MAX_SERIES",
-    "METRICS",
-    "PHASES",
-    "SKIP_REASONS",
-    "EventKind",
-    "Metric",
-    "metric",
-]
-
-MAX_LAYERS = 64
-"""Upper bound of the label `layer`: layer groups of one agent."""
-MAX_OPTIMIZERS = 4
-"""Optimizers with their own value of the label `optimizer`; further ones are joined under one more, `other`."""
-MAX_SERIES = 2_000
-"""Upper bound of the series of one agent (one rank)."""
-MAX_PARTS = 32
-"""Upper bound of the label `part` (probes, exporters, worker, ...)."""
-
-CONSTANT_LABELS = ("agent", "rank", "optimizer")
-"""`agent` is always there, `rank` when distributed, `optimizer` when an agent watches several."""
-PHASES = ("data_wait", "forward", "backward", "optimizer", "other")
-SKIP_REASONS = ("grad_scaler", "manual")
-CLIP_STAGES = ("pre_clip", "post_clip")
-EPOCH_STATISTICS = ("mean", "max", "min", "p50", "p95")
-LOSS_SOURCES = ("backward", "log")
-OVERHEAD_PARTS = ("hooks", "worker", "server")
-
-_UNITS = {"s": "seconds", "By": "bytes", "1": "ratio"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One family: OpenTelemetry name, kind, UCUM unit, help, labels beside the constant ones, bound on series."""
-
-    name: str
-    kind: Literal["gauge", "counter", "histogram"]
-    unit: str
-    help: str
-    labels: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
-    """The closed list of the last label's values; empty where the list is open (and bounded otherwise)."""
-    bound: int = 1
-    """Series of one agent at the most, histogram buckets, sum and count included."""
-    buckets: tuple[float, ...] = ()
-    since: str = "0.1"
-
-    @property
-    def prometheus_name(self) -> str:
-        """The family's name in Prometheus, counters with `_total`."""
-        tokens = [token for token in re.split(r"[^a-zA-Z0-9]+", self.name) if token]
-        unit = _UNITS.get(self.unit, "")
-        if unit == "ratio" and self.kind != "gauge":
-            unit = ""
-        if unit == "ratio":
-            tokens = [*(token for token in tokens if token != "ratio"), "ratio"]
-        elif unit and unit not in tokens:
-            tokens.append(unit)
-        if self.kind == "counter":
-            tokens = [*(token for token in tokens if token != "total"), "total"]
-        return "_".join(tokens)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventKind:
-    """One kind of event: what it means and the severity it usually has."""
-
-    name: str
-    severity: Literal["info", "warning", "critical"]
-    help: str
-
+__all__ = ["METRICS"]
 
 _STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _MAGNITUDE_BUCKETS = tuple(
@@ -215,7 +146,7 @@ METRICS: tuple[Metric, ...] = (
         unit="",
         labels=("layer",),
         bound=MAX_LAYERS,
-        help="Sum of squares of this rank's shard of the layer's gradient (FSDP2); summed over ranks, the squared norm.",
+        help="Sum of squares of this rank's shard of the layer's gradient (FSDP2); over all ranks, the squared norm.",
     ),
     Metric(
         name="loopscope.gradient.max_abs",
@@ -357,21 +288,3 @@ METRICS: tuple[Metric, ...] = (
         name="loopscope.process.cpu", kind="counter", unit="s", help="CPU time of the training process, all threads."
     ),
 )
-
-EVENT_KINDS: tuple[EventKind, ...] = (
-    EventKind(name="nonfinite_gradient", severity="critical", help="A layer's gradient became NaN or infinite."),
-    EventKind(name="nonfinite_loss", severity="critical", help="The loss became NaN or infinite."),
-    EventKind(
-        name="probe_disabled",
-        severity="warning",
-        help="A part of loopscope failed too often and switched itself off; training goes on.",
-    ),
-)
-
-
-def metric(name: str) -> Metric:
-    """Return the metric with this OpenTelemetry name; KeyError names what exists."""
-    for candidate in METRICS:
-        if candidate.name == name:
-            return candidate
-    raise KeyError(f"no metric {name!r} in the catalog; there are {[m.name for m in METRICS]}")

@@ -1,0 +1,88 @@
+"""What an entry of the catalog is, and the bounds and closed lists of its labels.
+
+Names are OpenTelemetry names with UCUM units; `Metric.prometheus_name` is their standard translation
+(https://github.com/open-telemetry/opentelemetry-specification/blob/main/specification/compatibility/prometheus_and_openmetrics.md).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "CLIP_STAGES",
+    "CONSTANT_LABELS",
+    "EPOCH_STATISTICS",
+    "LOSS_SOURCES",
+    "MAX_LAYERS",
+    "MAX_OPTIMIZERS",
+    "MAX_PARTS",
+    "MAX_SERIES",
+    "OVERHEAD_PARTS",
+    "PHASES",
+    "SKIP_REASONS",
+    "EventKind",
+    "Metric",
+]
+
+MAX_LAYERS = 64
+"""Upper bound of the label `layer`: layer groups of one agent."""
+MAX_OPTIMIZERS = 4
+"""Optimizers with their own value of the label `optimizer`; further ones are joined under one more, `other`."""
+MAX_SERIES = 2_000
+"""Upper bound of the series of one agent (one rank)."""
+MAX_PARTS = 32
+"""Upper bound of the label `part` (probes, exporters, worker, ...)."""
+
+CONSTANT_LABELS = ("agent", "rank", "optimizer")
+"""`agent` is always there, `rank` when distributed, `optimizer` when an agent watches several."""
+PHASES = ("data_wait", "forward", "backward", "optimizer", "other")
+SKIP_REASONS = ("grad_scaler", "manual")
+CLIP_STAGES = ("pre_clip", "post_clip")
+EPOCH_STATISTICS = ("mean", "max", "min", "p50", "p95")
+LOSS_SOURCES = ("backward", "log")
+OVERHEAD_PARTS = ("hooks", "worker", "server")
+
+_UNITS = {"s": "seconds", "By": "bytes", "1": "ratio"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One family: OpenTelemetry name, kind, UCUM unit, help, labels beside the constant ones, bound on series."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    unit: str
+    help: str
+    labels: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    """The closed list of the last label's values; empty where the list is open (and bounded otherwise)."""
+    bound: int = 1
+    """Series of one agent at the most, histogram buckets, sum and count included."""
+    buckets: tuple[float, ...] = ()
+    since: str = "0.1"
+
+    @property
+    def prometheus_name(self) -> str:
+        """The family's name in Prometheus, counters with `_total`."""
+        tokens = [token for token in re.split(r"[^a-zA-Z0-9]+", self.name) if token]
+        unit = _UNITS.get(self.unit, "")
+        if unit == "ratio" and self.kind != "gauge":
+            unit = ""
+        if unit == "ratio":
+            tokens = [*(token for token in tokens if token != "ratio"), "ratio"]
+        elif unit and unit not in tokens:
+            tokens.append(unit)
+        if self.kind == "counter":
+            tokens = [*(token for token in tokens if token != "total"), "total"]
+        return "_".join(tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventKind:
+    """One kind of event: what it means and the severity it usually has."""
+
+    name: str
+    severity: Literal["info", "warning", "critical"]
+    help: str
