@@ -84,7 +84,7 @@ def _save(folder: Path, results: dict[str, Any]) -> str:
 
 
 def _measure(workload: str, names: Sequence[str], effort: Effort, begin: float) -> Iterator[dict[str, Any]]:
-    """Yield the comparison of each contender; null runs blocks of loopscope's length, so that its noise is that of the same work."""
+    """Yield the comparison of each contender; null runs blocks of loopscope's length, to show the noise of such."""
     block_steps: int | None = None
     for name in sorted(names, key=_CONTENDERS.index):
         length = block_steps if name == "null" else None

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader
 
 import loopscope
 from loopscope.records import StepReport
 from loopscope_exporters.memory import MemoryExporter
 
-__all__ = ["NUM_IN", "Watched", "batch", "network", "samples", "watch", "weights"]
+__all__ = ["NUM_IN", "FullRun", "Watched", "batch", "network", "samples", "watch", "weights"]
 
 NUM_IN = 4
 
@@ -69,3 +71,37 @@ def samples(number: int) -> list[Tensor]:
 def weights(model: nn.Module) -> Tensor:
     """Return a copy of all parameters in one vector."""
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()]).clone()
+
+
+class FullRun:
+    """A loop that has everything a probe looks at: a loader, a scaler that skips, clipping, zero_grad."""
+
+    def __init__(self) -> None:
+        self.model = network()
+        self.optimizer = SGD(self.model.parameters(), 0.05, momentum=0.9)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+        self.num_steps = 0
+
+    def epoch(self) -> None:
+        """Train on six batches."""
+        for inputs in DataLoader(samples(12), batch_size=2):
+            self.step(inputs)
+
+    def step(self, inputs) -> None:
+        """Train on a batch; the fourth of all overflows."""
+        self.optimizer.zero_grad()
+        loss = self.model(inputs).square().mean() * (float("inf") if self.num_steps == 3 else 1.0)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.1)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.num_steps += 1
+
+    def train(self, agent: Any = None) -> Tensor:
+        """Train for two epochs, flushing after each; return the weights."""
+        for _ in range(2):
+            self.epoch()
+            if agent is not None:
+                agent.flush(10)
+        return weights(self.model)

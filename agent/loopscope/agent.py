@@ -20,7 +20,6 @@ from .detectors.nonfinite import NonfiniteGradient, NonfiniteLoss
 from .guard import Guard
 from .hooks import HookSet
 from .loop import Loop
-from .loop.framing import Logged
 from .loop.sources import Names, Sources
 from .outlets import Outlets
 from .pipeline import Pipeline
@@ -129,7 +128,7 @@ class Agent:
         """
         with self._guard.at("log"):
             if self.is_attached:
-                self._loop.log(Logged.of(loss, samples, tokens, values))
+                self._loop.log({"loss": loss, **values}, samples, tokens)
 
     def epoch(self) -> None:
         """Mark the end of an epoch (a call before its first step does nothing); passes of DataLoaders then end none."""

@@ -181,8 +181,4 @@ class Bus:
 
 
 def _is_ready(frame: Frame) -> bool:
-    if isinstance(frame, EpochMark):
-        return True
-    is_here = all(part.values.is_ready() for part in frame.parts)
-    is_here = is_here and (frame.timeline is None or frame.timeline.is_ready())
-    return is_here and all(sample.values.is_ready() for sample in frame.samples_taken)
+    return isinstance(frame, EpochMark) or all(values.is_ready() for values in frame.pending())

@@ -6,7 +6,7 @@ has several), S sampled elements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -126,19 +126,26 @@ class StepFrame:
     """The device's own clock, None on the CPU."""
     parts: tuple[Part, ...]
     """One a device; among their scalars are loss, found_inf, grad_scale, unscale, learning_rate_i and clip_norm_i."""
-    scalars: dict[str, float] = field(default_factory=dict)
-    """Scalars that were on the host already."""
     clips: tuple[Clip, ...] = ()
     samples_taken: tuple[SampleFrame, ...] = ()
     is_sampled: bool = False
     tokens: int | None = None
     logged: dict[str, float] = field(default_factory=dict)
+    logged_parts: tuple[Part, ...] = ()
+    """Values that the user logged as tensors of a device; their scalars win over `logged`."""
     overhead_seconds: float = 0.0
     num_steps: int = 1
     num_skipped: dict[str, int] = field(default_factory=dict)
     num_micro_steps: int = 0
     num_samples: int = 0
     num_tokens: int = 0
+
+    def pending(self) -> Iterator[Values | Timeline]:
+        """Everything that is on its way from a device, to be waited for and then released."""
+        yield from (part.values for part in (*self.parts, *self.logged_parts))
+        yield from (sample.values for sample in self.samples_taken)
+        if self.timeline is not None:
+            yield self.timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,12 +103,8 @@ class Pipeline:
                 with self._readback:
                     return self._assembler.report(frame)
         finally:
-            for part in frame.parts:
-                part.values.release()
-            if frame.timeline is not None:
-                frame.timeline.release()
-            for sample in frame.samples_taken:
-                sample.values.release()
+            for values in frame.pending():
+                values.release()
         return None
 
     def _take_report(self, report: StepReport) -> None:

@@ -208,7 +208,7 @@ def test_slots_come_back_where_no_report_can_be_made(loop, monkeypatch):
 
 
 def test_records_arrive_in_their_order(loop, gate):
-    """First the run, then each step with its events after it, its epoch after its last step, and the self report last."""
+    """First the run, then each step with its events, its epoch after its last step, and the self report last."""
     with watch(loop.model, loop.optimizer, exporters=(gate,)) as watched:
         for inputs in DataLoader(samples(6), batch_size=3):
             loop.step(inputs, overflows=True)

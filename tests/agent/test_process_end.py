@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +41,8 @@ def attach(model, optimizer):
     if "bare" in mode:
         return None
     jsonl = dict(jsonl=log) if log else {{}}
-    return loopscope.attach(model, optimizer, port=0, strict=False, exporters=(Hanging(),) if "hang" in mode else (), **jsonl)
+    exporters = (Hanging(),) if "hang" in mode else ()
+    return loopscope.attach(model, optimizer, port=0, strict=False, exporters=exporters, **jsonl)
 
 pairs = []
 for seed in range(3 if "three" in mode else 1):

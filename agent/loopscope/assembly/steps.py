@@ -43,15 +43,13 @@ class Assembler:
 
     def report(self, frame: StepFrame) -> StepReport:
         """Return the report of a frame; its slots may be released afterwards."""
-        scalars = dict(frame.scalars)
-        for part in frame.parts:
-            values = part.values.read()["scalars"] if part.scalars else ()
-            scalars |= {name: float(value) for name, value in zip(part.scalars, values, strict=False)}
+        scalars = _scalars(frame.parts) if frame.parts else {}
+        logged = {**frame.logged, **_scalars(frame.logged_parts)} if frame.logged_parts else frame.logged
         skipped, num_steps, num_skipped = frame.skipped, frame.num_steps, dict(frame.num_skipped)
         if skipped is None and scalars.get("found_inf", 0.0) > 0:
             skipped, num_steps = "grad_scaler", num_steps - 1
             num_skipped["grad_scaler"] = num_skipped.get("grad_scaler", 0) + 1
-        loss, source = _loss(frame, scalars)
+        loss, source = _loss(logged, scalars)
         return StepReport(
             run=self._run,
             agent=self._agent,
@@ -78,7 +76,7 @@ class Assembler:
             num_micro_steps=frame.num_micro_steps,
             num_samples=frame.num_samples,
             num_tokens=frame.num_tokens,
-            logged={name: value for name, value in frame.logged.items() if name != "loss"},
+            logged={name: value for name, value in logged.items() if name != "loss"},
         )
 
     def _number(self, optimizer: str | None, num_steps: int, *, is_step: bool) -> int:
@@ -87,9 +85,17 @@ class Assembler:
         return self._next_step[optimizer] - (1 if is_step else 0)
 
 
-def _loss(frame: StepFrame, scalars: Mapping[str, float]) -> tuple[float | None, str | None]:
-    if "loss" in frame.logged:
-        return frame.logged["loss"], "log"
+def _scalars(parts: tuple[Part, ...]) -> dict[str, float]:
+    scalars: dict[str, float] = {}
+    for part in parts:
+        if part.scalars:
+            scalars |= zip(part.scalars, part.values.read()["scalars"].tolist(), strict=False)  # host sync: none, numpy
+    return scalars
+
+
+def _loss(logged: Mapping[str, float], scalars: Mapping[str, float]) -> tuple[float | None, str | None]:
+    if "loss" in logged:
+        return logged["loss"], "log"
     if "loss" in scalars:
         return scalars["loss"], "backward"
     return None, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,52 +16,14 @@ from torch.optim import Optimizer
 from ..bus import Bus
 from ..frames import Clip, SampleFrame, StepFrame, Timeline
 from ..probes.gradients import Reading
+from .logged import Logged
 from .sources import Carry, Source
 
-__all__ = ["Framer", "Logged", "Micro", "StepFacts"]
+__all__ = ["Framer", "Micro", "StepFacts"]
 
 _MAX_CLIPS = 4
 _MAX_RATE_TENSORS = 8
 _MAX_REMEMBERED = 16
-
-
-@dataclass(slots=True)
-class Logged:
-    """What `agent.log` gave for a step."""
-
-    loss: float | None = None
-    samples: int | None = None
-    tokens: int | None = None
-    values: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, loss: Any, samples: int | None, tokens: int | None, values: Mapping[str, Any]) -> Logged:
-        """Return the values as plain numbers; TypeError for what is none."""
-        return cls(
-            _number(loss),
-            None if samples is None else int(samples),
-            None if tokens is None else int(tokens),
-            {name: number for name, value in values.items() if (number := _number(value)) is not None},
-        )
-
-    def add(self, other: Logged) -> None:
-        """Take what `other` has; its values win."""
-        self.loss = self.loss if other.loss is None else other.loss
-        self.samples = self.samples if other.samples is None else other.samples
-        self.tokens = self.tokens if other.tokens is None else other.tokens
-        self.values |= other.values
-
-    def give_to(self, frame: StepFrame) -> None:
-        """Write the values into a frame that the worker has not got yet."""
-        if self.loss is not None:
-            frame.logged["loss"] = self.loss
-        frame.logged |= self.values
-        if self.samples is not None:
-            frame.num_samples += self.samples - (frame.samples or 0)
-            frame.samples = self.samples
-        if self.tokens is not None:
-            frame.num_tokens += self.tokens - (frame.tokens or 0)
-            frame.tokens = self.tokens
 
 
 @dataclass(slots=True)
@@ -195,6 +157,7 @@ class Framer:
         if reading.is_dropped:
             source.num_dropped += 1
             source.carry, self._dropped = _carry(frame), (source, frame)
+            _release_logged(frame)
         else:
             self._dropped = None
             self._bus.put(frame)
@@ -206,6 +169,7 @@ class Framer:
             source, frame = self._dropped
             logged.give_to(frame)
             source.carry = _carry(frame)
+            _release_logged(frame)
         elif held is not None:
             logged.give_to(held)
         else:
@@ -232,14 +196,6 @@ def _carry(frame: StepFrame) -> Carry:
     return Carry(frame.num_steps, frame.num_micro_steps, frame.num_samples, frame.num_tokens, frame.num_skipped)
 
 
-def _number(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, Tensor):
-        value = value.detach()
-    return float(value)
-
-
 def _learning_rates(optimizer: Optimizer | None) -> tuple[float | None, ...]:
     if optimizer is None:
         return ()
@@ -250,3 +206,10 @@ def _learning_rates(optimizer: Optimizer | None) -> tuple[float | None, ...]:
 def _make_room(memory: dict[Any, Any]) -> None:
     while len(memory) >= _MAX_REMEMBERED:
         memory.pop(next(iter(memory)))
+
+
+def _release_logged(frame: StepFrame) -> None:
+    """Give back the slots of a frame that the worker will never see."""
+    for part in frame.logged_parts:
+        part.values.release()
+    frame.logged_parts = ()

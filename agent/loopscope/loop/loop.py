@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +17,9 @@ from ..frames import EpochMark, SampleFrame
 from ..probes.gradients import Reading
 from .clock import Clock
 from .device_clock import DeviceClock
-from .framing import Framer, Logged, Micro, StepFacts
+from .framing import Framer, Micro, StepFacts
 from .in_backward import InBackward
+from .logged import LogReader
 from .losses import LossSum
 from .passes import Passes
 from .sources import Names, Source, Sources
@@ -39,6 +41,7 @@ class Loop:
         self._device_clock = DeviceClock()
         self._passes = Passes(config.initial_epoch, config.steps_per_epoch)
         self._losses = LossSum()
+        self._log_reader = LogReader()
         self._micro = Micro()
         self._in_backward = InBackward(names, config)
         self._reading = Reading()
@@ -251,8 +254,9 @@ class Loop:
 
     # what the user says
 
-    def log(self, logged: Logged) -> None:
+    def log(self, values: Mapping[str, Any], samples: int | None, tokens: int | None) -> None:
         """Give values to the step that has just ended, or, once a backward has begun, to the one under way."""
+        logged = self._log_reader.read(values, samples, tokens)
         if self._micro.num_backwards and not self._micro.is_taken:
             self._framer.logged.add(logged)
         else:

@@ -119,6 +119,7 @@ class Source:
         self._key: object = None
         self._groups: list[list[Tensor]] = []
         self._parameters: list[Tensor] = []
+        self._dtypes: list[torch.dtype] = []
 
     @property
     def has_gradients(self) -> bool:
@@ -142,7 +143,8 @@ class Source:
     def check_identity(self, optimizer: Optimizer, names: Names) -> None:
         """Compare every parameter with the table (for sampled steps): one in the middle may have been replaced."""
         current = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        if any(now is not before for now, before in zip(current, self._parameters, strict=False)):
+        is_other = any(now is not before for now, before in zip(current, self._parameters, strict=False))
+        if is_other or self._dtypes != [parameter.dtype for parameter in current]:
             self._renew(current, names, self._key)
 
     def forget(self) -> None:
@@ -152,6 +154,7 @@ class Source:
 
     def _renew(self, parameters: list[Tensor], names: Names, key: object) -> None:
         self._key, self._parameters = key, parameters
+        self._dtypes = [parameter.dtype for parameter in parameters]
         self.reader.forget()
         self.table = names.table(parameters, self.label)
 

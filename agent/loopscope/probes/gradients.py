@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ _MAX_EXACT_RECHECKS = 20
 """Consecutive non-finite steps whose elements are counted exactly; a run that is NaN for good is only flagged after."""
 _RECHECK_INTERVAL = 50
 _SMALLEST_SQUARABLE = 1e-18
-"""Norms below this lose their squares to float32's underflow and are taken again in float64 on thorough reads."""
+"""Norms below this lose their squares to float32's underflow and are taken again in float64."""
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class _DevicePlan:
     """Whether every gradient is here, as it is: the rows are then the gradients themselves."""
     one_pass: Any = None
     """A TritonPlan on CUDA, None elsewhere."""
+    is_zero_W: npt.NDArray[np.bool_] | None = None
+    """Pieces that were exactly zero when last looked at thoroughly: a dead layer is not looked at again each step."""
     carry_W: Tensor | None = None
     """Non-finite pieces of the steps that were dropped."""
 
@@ -76,8 +79,8 @@ class GradientReader:
     def read(self, parameters: Sequence[Tensor], scalars: Mapping[str, Tensor], *, thorough: bool = False) -> Reading:
         """Read the gradients of `parameters` (P tensors) and `scalars` (each of shape []) into slots.
 
-        `thorough` also takes norms too small for float32 again in float64. Never waits for a device; during the
-        capture of a CUDA graph nothing is read.
+        `thorough` also looks again at gradients that were zero when last looked at. Never waits for a device, and
+        reads nothing during the capture of a CUDA graph.
         """
         if is_capturing():
             return Reading()
@@ -144,20 +147,24 @@ class GradientReader:
         pieces_W = slot.host["norm_pieces"]
         is_bad_W = None if math.isfinite(pieces_W.dot(pieces_W)) else ~np.isfinite(pieces_W)
         self._num_nonfinite_steps = 0 if is_bad_W is None else self._num_nonfinite_steps + 1
-        is_flagged_only = (
-            self._num_nonfinite_steps > _MAX_EXACT_RECHECKS and self._num_nonfinite_steps % _RECHECK_INTERVAL != 0
-        )
-        if thorough:
-            is_tiny_W = pieces_W < _SMALLEST_SQUARABLE
-            is_bad_W = is_tiny_W if is_bad_W is None else is_bad_W | is_tiny_W
-        if is_bad_W is None:
-            return (), True
-        if is_flagged_only:
+        is_run_lost = self._num_nonfinite_steps > _MAX_EXACT_RECHECKS
+        if is_run_lost and self._num_nonfinite_steps % _RECHECK_INTERVAL != 0:
             return (), False
+        if len(pieces_W) and pieces_W.min() < _SMALLEST_SQUARABLE:
+            is_tiny_W = pieces_W < _SMALLEST_SQUARABLE
+            if plan.is_zero_W is not None and not thorough:
+                is_tiny_W &= ~plan.is_zero_W
+            is_bad_W = is_tiny_W if is_bad_W is None else is_bad_W | is_tiny_W
+        if is_bad_W is None or not is_bad_W.any():
+            return (), True
         rows = tuple(int(row) for row in np.unique(plan.norms.owner_W[is_bad_W]))
         for row in rows:
             slot.columns["num_nonfinite"][row].copy_(count_nonfinite(rows_N[row]))
             slot.columns["exact_norm"][row].copy_(exact_norm(rows_N[row]))
+        if thorough:
+            is_zero_N = np.zeros(len(rows_N), dtype=bool)
+            is_zero_N[list(rows)] = slot.host["exact_norm"][list(rows)] == 0
+            plan.is_zero_W = is_zero_N[plan.norms.owner_W]
         return rows, True
 
     def _plans_for(
