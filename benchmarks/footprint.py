@@ -78,7 +78,7 @@ def _memory(workload: str, num_steps: int, times: int) -> dict[str, Any]:
     for _ in range(times):
         resident: list[int] = []
         for contender in ("loopscope", "bare"):
-            with Child(workload, contender) as child:
+            with Child(workload, contender, keeps_memory=False) as child:
                 resident.append(child.run(num_steps)["rss_bytes"])
         added.append(resident[0] - resident[1])
     return {"workload": workload, "steps": num_steps, "added_bytes": statistics.median(added), "all_bytes": added}

@@ -29,7 +29,7 @@ def clean_environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOOPSCOPE_")}
     roots = [str(_HERE.parent / root) for root in ("agent", "exporters")]
     environment["PYTHONPATH"] = os.pathsep.join([*roots, *filter(None, [environment.get("PYTHONPATH")])])
-    return environment | _ALLOCATOR
+    return environment
 
 
 def scrape(url: str) -> bytes:
@@ -43,14 +43,15 @@ class Child:
     """One contender on one workload in a fresh process, started at once, ready when its context is entered.
 
     An agent in it is scraped every five seconds of the time that it is running, so that the server's share counts.
+    `keeps_memory` False leaves the allocator as it comes.
     """
 
-    def __init__(self, workload: str, contender: str) -> None:
+    def __init__(self, workload: str, contender: str, *, keeps_memory: bool = True) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(_HERE / "child.py"), workload, contender],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=clean_environment(),
+            env=clean_environment() | (_ALLOCATOR if keeps_memory else {}),
         )
         self._name = f"{workload}/{contender}"
         self._until_scrape_seconds = _SCRAPE_SECONDS

@@ -35,6 +35,8 @@ __all__ = ["Agent"]
 
 _SELF_CLOSE_SECONDS = 0.9
 _DETACH_SECONDS = 3.0
+_FIRST_WORD_SECONDS = 0.2
+"""What attach waits for the exporters to have the run's first record, so that a page says something at once."""
 _WORKER_SHARE = 0.7
 """Share of that time that the worker gets; the rest is for closing the other exporters where it hangs in one."""
 _logger = logging.getLogger("loopscope")
@@ -171,11 +173,10 @@ class Agent:
 
     def _start(self) -> None:
         """Install the probes and start the worker; called once, by attach."""
-        self._pipeline.start()
         for probe in self._probes:
             with self._guard.at(f"probe.{probe.name}"):
                 probe.install()
-        self._bus.start()
+        self._bus.start(self._pipeline.start, _FIRST_WORD_SECONDS)
         self.is_attached = True
 
     def _close(self, timeout: float) -> None:

@@ -48,6 +48,8 @@ class Bus:
         """Held by the loop or by the worker, whichever releases; neither waits for it."""
         self._wake = threading.Event()
         self._answers = threading.Condition()
+        self._first: Callable[[], None] | None = None
+        self._has_begun = threading.Event()
         self._num_asked = self._num_answered = self._num_restarts = 0
         self._deadline: float | None = None
         self._pid = os.getpid()
@@ -55,9 +57,11 @@ class Bus:
         self._has_ended = False
         self.cpu_seconds = 0.0
 
-    def start(self) -> None:
-        """Start the worker thread."""
+    def start(self, first: Callable[[], None] | None = None, timeout: float = 0.0) -> None:
+        """Start the worker thread with `first` as its first act, and wait for that, `timeout` seconds at the most."""
+        self._first = first
         self._thread.start()
+        self._has_begun.wait(timeout)
 
     def put(self, frame: Frame) -> None:
         """Hand over a frame; a step, and the marks after it, are held until the next step or `release_held`."""
@@ -99,6 +103,8 @@ class Bus:
         self.release_held()
         if not self._is_ours():
             return False
+        if self._deadline is not None and not self._is_alive():
+            return not self._frames
         with self._answers:
             self._num_asked += 1
             ticket = self._num_asked
@@ -141,6 +147,7 @@ class Bus:
     def _run(self) -> None:
         is_done = False
         try:
+            self._begin()
             while not is_done:
                 is_done = self._turn()
             with self._site:
@@ -151,6 +158,13 @@ class Bus:
             with self._answers:
                 self._has_ended = True
                 self._answers.notify_all()
+
+    def _begin(self) -> None:
+        first, self._first = self._first, None
+        if first is not None:
+            with self._site:
+                first()
+        self._has_begun.set()
 
     def _turn(self) -> bool:
         self._wake.wait(_POLL_SECONDS)

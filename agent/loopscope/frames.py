@@ -140,6 +140,15 @@ class StepFrame:
     num_samples: int = 0
     num_tokens: int = 0
 
+    def take_over(self, lost: StepFrame) -> None:
+        """Stand for the steps of a frame before this one as well, which brought no report."""
+        self.num_steps += lost.num_steps
+        self.num_micro_steps += lost.num_micro_steps
+        self.num_samples += lost.num_samples
+        self.num_tokens += lost.num_tokens
+        for reason, count in lost.num_skipped.items():
+            self.num_skipped[reason] = self.num_skipped.get(reason, 0) + count
+
     def pending(self) -> Iterator[Values | Timeline]:
         """Everything that is on its way from a device, to be waited for and then released."""
         yield from (part.values for part in (*self.parts, *self.logged_parts))

@@ -34,10 +34,12 @@ class Pipeline:
         self._info, self._guard, self._report_self = info, guard, report_self
         self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
         self._detectors = [(detector, guard.at(f"detector.{detector.name}")) for detector in detectors]
-        self._exporters = [(exporter, guard.at(f"exporter.{exporter.name}")) for exporter in exporters]
+        self._exporters = [(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
         self._window_steps = window_steps
         self._epochs: dict[str | None, EpochAggregator] = {}
+        self._lost: dict[str | None, StepFrame] = {}
+        """The latest frame that could not be made a report; the next one of its optimizer takes its counts over."""
         self._latest: StepReport | None = None
         self._announced: set[str] = set()
         self._self_seconds = 0.0
@@ -98,10 +100,14 @@ class Pipeline:
                     exporter.close()
 
     def _assemble(self, frame: StepFrame) -> StepReport | None:
+        lost = self._lost.pop(frame.optimizer, None)
+        if lost is not None:
+            frame.take_over(lost)
         try:
             if self._readback.is_enabled:
                 with self._readback:
                     return self._assembler.report(frame)
+            self._lost[frame.optimizer] = frame
         finally:
             for values in frame.pending():
                 values.release()
@@ -188,3 +194,14 @@ class Pipeline:
             rank=self._info.rank,
             time_unix_seconds=time.time(),
         )
+
+
+def _named(exporters: Sequence[Exporter]) -> dict[str, Exporter]:
+    """Return the exporters by the name of their guard site: two of the same name must not switch each other off."""
+    named: dict[str, Exporter] = {}
+    for exporter in exporters:
+        site, number = f"exporter.{exporter.name}", 2
+        while site in named:
+            site, number = f"exporter.{exporter.name}-{number}", number + 1
+        named[site] = exporter
+    return named

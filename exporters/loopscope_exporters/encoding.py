@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loopscope.catalog import MAX_LAYERS
 from loopscope.records import (
     EpochReport,
     Event,
@@ -121,7 +122,10 @@ def _column(values: npt.NDArray[Any], is_nan: Flags | None) -> str:
     if values.dtype.kind != "f":
         return _dump(values.tolist())
     numbers: list[float] = values.tolist()
-    if np.isfinite(values).all():
+    is_finite = bool(np.isfinite(values).all())
+    if is_finite and len(numbers) <= MAX_LAYERS:
+        return _dump(numbers)  # in full: what a layer's series show is what the log holds
+    if is_finite:
         # One format for all is three times as fast as json on a list of floats.
         return f"[{(',%.9g' * len(numbers))[1:] % tuple(numbers)}]"
     flags = [False] * len(numbers) if is_nan is None else is_nan.tolist()

@@ -190,9 +190,7 @@ class AgentSeries:
     def _collect_gradients(self, optimizer: str | None, table: GradientTable, labels: Labels, points: Points) -> None:
         if table.scope != "full":  # a shard's norm is no norm of the layer; sums of squares add up over the ranks
             squares_G = table.layer_norms**2
-            self._put_layers(
-                points, "loopscope.gradient.local_squares", optimizer, table, squares_G, may_be_nan=True
-            )
+            self._put_layers(points, "loopscope.gradient.local_squares", optimizer, table, squares_G, may_be_nan=True)
             return
         self._put_layers(points, "loopscope.gradient.norm", optimizer, table, table.layer_norms, may_be_nan=True)
         norms = {"pre_clip": table.global_norm_pre_clip, "post_clip": table.global_norm}

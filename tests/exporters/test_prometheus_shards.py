@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests import builders
 
 from loopscope_exporters.series import AgentSeries
-from tests import builders
 
 
 @pytest.fixture(name="points")

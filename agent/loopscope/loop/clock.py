@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 __all__ = ["Clock", "Lap"]
 
 _MAX_ITERATORS = 64
+_MAX_AHEAD = 64
 
 
 @dataclass(slots=True)
@@ -37,7 +39,10 @@ class Clock:
         self._current: int | None = None
         self._first_request_ns: dict[int, int] = {}
         self._wait_ns: dict[int, int] = {}
-        self._samples: dict[int, int] = {}
+        self._samples: deque[int] = deque(maxlen=_MAX_AHEAD)
+        """Of the batches that no backward has used: one in most loops, more in those that fetch ahead."""
+        self._is_used = False
+        """Whether a backward has used a batch of the current pass: what is left of it then was fetched ahead."""
         self._has_switched = False
         self._backward_ns: int | None = None
         self._last_step_ns: int | None = None
@@ -55,27 +60,33 @@ class Clock:
         """The batch is there."""
         if iterator in self._first_request_ns:
             self._wait_ns[iterator] = self._wait_ns.get(iterator, 0) + now_ns - requested_ns
-        self._samples = {iterator: num_samples} if num_samples is not None else {}
+        if iterator != self._current:
+            self._samples.clear()
+            self._is_used = False
+        self._samples.append(num_samples or 0)
         self._current = iterator
         self._mark_ns = now_ns
 
     def pass_ended(self, iterator: int, now_ns: int) -> None:
         """The iterator has no batch left: what it gave and no backward used, as in validation, belongs to no step."""
         self._wait_ns.pop(iterator, None)
-        self._samples.pop(iterator, None)
         if iterator == self._current:
+            if not self._is_used:
+                self._samples.clear()
             self._current, self._mark_ns = None, now_ns
 
     def backward_began(self, now_ns: int) -> None:
         """A backward begins: what came before it was its batch and its forward."""
         total = self.total
+        if self._samples:
+            total.num_samples += self._samples.popleft()
+            self._is_used = True
         if self._current is not None:
             total.data_wait_ns += self._wait_ns.get(self._current, 0)
-            total.num_samples += self._samples.get(self._current, 0)
             self._leave_out_gap(self._current)
         if self._mark_ns is not None:
             total.forward_ns += now_ns - self._mark_ns
-        self._wait_ns, self._samples = {}, {}
+        self._wait_ns = {}
         self._backward_ns = now_ns
 
     def step_began(self, now_ns: int) -> None:

@@ -25,6 +25,7 @@ class Passes:
         self._current: weakref.ref[object] | None = None
         self._num_unused = 0
         self._is_over = False
+        self._counted: object = None
 
     @property
     def is_in_epoch(self) -> bool:
@@ -60,8 +61,11 @@ class Passes:
             self._current = self._latest
         return has_ended
 
-    def step_ended(self) -> bool:
-        """Count a step; return whether the epoch has ended with it."""
+    def step_ended(self, optimizer: object) -> bool:
+        """Count a step; return whether the epoch has ended with it. Of several optimizers the first one counts."""
+        self._counted = self._counted if self._counted is not None else optimizer
+        if optimizer is not self._counted and self._steps_per_epoch is not None:
+            return False
         self.num_steps += 1
         is_long_enough = self._steps_per_epoch is not None and self.num_steps >= self._steps_per_epoch
         return (is_long_enough or (self._is_over and self._num_unused == 0)) and self._end()

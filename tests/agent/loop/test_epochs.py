@@ -270,3 +270,31 @@ def test_epoch_is_reported_where_the_agent_detaches_itself():
     wait_until(lambda: len(memory.epochs) == 2)
 
     assert [(e.kind, e.first_step, e.last_step) for e in memory.epochs] == [("epoch", 0, 4), ("epoch", 5, 9)]
+
+
+def test_steps_per_epoch_counts_one_of_several_optimizers():
+    """With two optimizers an epoch of 3 steps has 3 steps of each, not 3 in all."""
+    model = network()
+    optimizers = [SGD(model[0].parameters(), lr=0.1), SGD(model[2].parameters(), lr=0.1)]
+    with watch(model, optimizers, steps_per_epoch=3) as watched:
+        for _ in range(6):
+            model(batch()).sum().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        watched.agent.detach()
+        steps = [(epoch.optimizer, epoch.num_steps) for epoch in watched.memory.epochs if epoch.kind == "epoch"]
+    assert sum(number for _, number in steps) in {10, 11, 12}
+    assert [number for name, number in steps if name == "optimizer-0"] == [3, 3]
+
+
+def test_flush_after_detach_says_that_all_is_out():
+    """Detach has exported everything, and flush agrees."""
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as watched:
+        model(batch()).sum().backward()
+        optimizer.step()
+        watched.agent.detach()
+        assert watched.agent.flush(1)
+        assert len(watched.memory.steps) == 1
