@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
-
 from tests.loops import network, watch
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 
 @pytest.fixture(name="trained")
@@ -32,7 +31,8 @@ def _trained():
 @pytest.mark.filterwarnings("ignore:Using a target size")
 def test_an_epoch_has_all_steps_of_its_pass(trained):
     """The pass is over before its last batch is used; the step of that batch is still the epoch's."""
-    assert [(epoch.kind, epoch.epoch, epoch.num_steps) for epoch in trained.epochs] == [("epoch", 0, 4), ("epoch", 1, 4)]
+    epochs = [(epoch.kind, epoch.epoch, epoch.num_steps) for epoch in trained.epochs]
+    assert epochs == [("epoch", 0, 4), ("epoch", 1, 4)]
 
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
