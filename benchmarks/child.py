@@ -49,6 +49,7 @@ def main() -> None:
 
 def _run_block(loop: TrainingLoop, monitor: Monitor, num_steps: int) -> dict[str, Any]:
     """Time a block of steps: CPU of the whole process, what the worker still has to do included."""
+    loop.pause_over()  # the other side's turn was no part of a step: loopscope's budget is a share of step time
     monitor.settle()
     spent_before, dropped_before = monitor.spent_seconds(), monitor.num_dropped()
     faults_before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,6 +10,8 @@ _FLOOR_SECONDS = 100e-6
 """A step may always cost this much: on a step of 0.4 ms one per cent is less than a single torch call."""
 _MIN_SHARE = 0.1
 """Share of the budget that samples get even where the statistics of every step use it up."""
+_SAMPLE_SHARE = 0.5
+"""Share of what is left that samples use: costs are estimates, and the budget is a bound."""
 _FIRST_INTERVAL = 10
 _MAX_INTERVAL = 1_000
 _NUM_RECENT = 4
@@ -38,7 +40,7 @@ class Budget:
         if not self._recent_seconds or self._step_seconds is None:
             return _FIRST_INTERVAL
         allowed = max(self._share * self._step_seconds, _FLOOR_SECONDS)
-        left = max(allowed - self._base_seconds - self._elsewhere_seconds, _MIN_SHARE * allowed)
+        left = max(_SAMPLE_SHARE * (allowed - self._base_seconds - self._elsewhere_seconds), _MIN_SHARE * allowed)
         return min(_MAX_INTERVAL, max(1, math.ceil(min(self._recent_seconds) / left)))
 
     def is_due(self, step: int) -> bool:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from .guard import Site
@@ -26,6 +29,8 @@ Finish: TypeAlias = Callable[[Any, bool], None]
 Observer: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Finish | None]
 """Called before the patched function with its arguments; may return a Finish."""
 
+_STEP_WAIT_SECONDS = 0.2
+"""Longest wait for other threads to be out of the hooks of an optimizer step."""
 _patches: dict[tuple[int, str], _Patch] = {}
 
 
@@ -69,13 +74,15 @@ class HookSet:
 
     def before_step(self, callback: Callable[[Any, Any, Any], Any], site: Site) -> None:
         """Call back before each optimizer step of the process."""
-        handle = register_optimizer_step_pre_hook(_out_of_dynamo(self._shield(callback, site)))
-        self._removers.append(handle.remove)
+        hook = _out_of_dynamo(self._shield(callback, site))
+        _await_steps()
+        self._removers.append(_remover(register_optimizer_step_pre_hook(hook)))
 
     def after_step(self, callback: Callable[[Any, Any, Any], None], site: Site) -> None:
         """Call back after each optimizer step of the process that did not raise."""
-        handle = register_optimizer_step_post_hook(_out_of_dynamo(self._shield(callback, site)))
-        self._removers.append(handle.remove)
+        hook = _out_of_dynamo(self._shield(callback, site))
+        _await_steps()
+        self._removers.append(_remover(register_optimizer_step_post_hook(hook)))
 
     def shield(self, callback: Callable[..., Any], site: Site) -> Callable[..., Any]:
         """Return `callback` behind the guard and the cost clock, unseen by dynamo."""
@@ -138,6 +145,41 @@ class _Patch:
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Finish]:
         return [finish for observer in self._observers if (finish := observer(args, kwargs)) is not None]
+
+
+def _remover(handle: Any) -> Callable[[], None]:
+    def remove() -> None:
+        _await_steps()
+        handle.remove()
+
+    return remove
+
+
+def _await_steps() -> None:
+    """Wait for a moment at which no other thread walks over torch's global step hooks.
+
+    torch iterates over the dictionary without a lock: a hook that comes or goes meanwhile, as when an agent closes
+    itself on its worker, would raise "OrderedDict mutated during iteration" into the other thread's training loop.
+    Waking up brings a fresh time slice (sys.getswitchinterval), in which the caller then changes the dictionary.
+    """
+    deadline = time.monotonic() + _STEP_WAIT_SECONDS
+    time.sleep(0)
+    while _is_another_in_step_hooks() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
+def _is_another_in_step_hooks() -> bool:
+    """Whether any other thread is in the wrapper of an optimizer's step, but not in the step itself."""
+    wrapper_file = Optimizer.profile_hook_step.__code__.co_filename
+    for thread, innermost in sys._current_frames().items():
+        inner, frame = None, innermost if thread != threading.get_ident() else None
+        while frame is not None:
+            if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == wrapper_file:
+                step = getattr(frame.f_locals.get("func"), "__code__", None)
+                if inner is None or inner.f_code is not step:
+                    return True
+            inner, frame = frame, frame.f_back
+    return False
 
 
 def _end(finishes: list[Finish], result: Any, is_done: bool) -> None:

@@ -62,7 +62,7 @@ class Slot:
         if self._columns is not self._host:
             self._host.copy_(self._columns, non_blocking=True)
             if self._event is not None:
-                self._event.record()
+                self._event.record(torch.cuda.current_stream(self._columns.device))  # of its device, not the current
 
     def is_ready(self) -> bool:
         """Whether the copy has ended; never waits."""
@@ -91,8 +91,10 @@ class Ring:
 
     def acquire(self) -> Slot | None:
         """Return a free slot, or None where the worker is behind: then the caller drops and counts."""
-        slot = self._slots[self._next]
-        if not slot.is_free:
-            return None
-        self._next = (self._next + 1) % len(self._slots)
-        return slot
+        for _ in self._slots:
+            slot = self._slots[self._next]
+            if slot.is_free:
+                self._next = (self._next + 1) % len(self._slots)
+                return slot
+            self._next = (self._next + 1) % len(self._slots)  # a slot lost to a Ctrl-C must not stop the ring for good
+        return None

@@ -12,11 +12,13 @@ import functools
 import operator
 import threading
 from collections.abc import Sequence
+from subprocess import SubprocessError
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.errors import TritonError
 
 __all__ = ["STATISTICS", "TritonPlan", "is_supported"]
 
@@ -28,6 +30,7 @@ _BLOCK = 2_048
 _REDUCE_BLOCK = 64
 _ALIGNMENT = 16
 """Bytes: views into a DDP bucket may start anywhere, and are then left to the foreach norms."""
+_COMPILER_FAULTS = (RuntimeError, OSError, ValueError, TypeError, SubprocessError, TritonError)
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -126,7 +129,7 @@ class Compilation:
             _chunk_kernel.warmup(int64, int64, int32, int64, float64, grid=(1,), **constants)
             _reduce_kernel.warmup(float64, int32, int32, int32, float64, 1_000, grid=(1,), BLOCK=_REDUCE_BLOCK)
             self.is_done = True
-        except (RuntimeError, OSError, ValueError, TypeError) as error:  # no compiler here: foreach norms go on
+        except _COMPILER_FAULTS as error:  # no compiler here: foreach norms go on
             self.error = f"{type(error).__name__}: {error}"
 
 
@@ -149,6 +152,7 @@ class TritonPlan:
         self._pinned: dict[int, Tensor] = {}
         self._sizes = [tensor.nbytes for tensor in tensors]
         self._strides = [tensor.stride() for tensor in tensors]
+        self._kinds = [(tensor.get_device(), tensor.dtype) for tensor in tensors]
 
     @property
     def width(self) -> int:
@@ -166,16 +170,18 @@ class TritonPlan:
         `slot` names the pinned pointer table to use: it may be written again once the slot has come back. Raises
         RuntimeError before anything is read where the tensors are not those that the plan was made for.
         """
-        if [tensor.nbytes for tensor in tensors] != self._sizes or [
-            tensor.stride() for tensor in tensors
-        ] != self._strides:
-            raise RuntimeError("the gradients have another layout in memory than the plan was made for")
+        if (
+            [tensor.nbytes for tensor in tensors] != self._sizes
+            or [tensor.stride() for tensor in tensors] != self._strides
+            or [(tensor.get_device(), tensor.dtype) for tensor in tensors] != self._kinds
+        ):
+            raise RuntimeError("the gradients have another place or layout in memory than the plan was made for")
         addresses = [tensor.data_ptr() for tensor in tensors]
         if functools.reduce(operator.or_, addresses) % _ALIGNMENT:
             return False
         pinned = self._pinned.get(slot)
         if pinned is None:
-            pinned = self._pinned[slot] = torch.empty(self._num_tensors, dtype=torch.int64, pin_memory=True)
+            pinned = self._pinned[slot] = _pinned(self._num_tensors)
         pinned.numpy()[:] = addresses  # host sync: none, pinned memory of ours
         pointers = pinned.to(self._device, non_blocking=True)
         for group in self._groups:
@@ -220,8 +226,13 @@ class _Group:
             )
 
 
+def _pinned(num_tensors: int) -> Tensor:
+    # The device is named, as elsewhere here: the user may have called torch.set_default_device("cuda").
+    return torch.empty(num_tensors, dtype=torch.int64, device="cpu", pin_memory=True)
+
+
 def _table(values: list[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(values, dtype=dtype, device="cpu", pin_memory=True).to(device, non_blocking=True)
 
 
 def _is_dense(tensor: Tensor) -> bool:

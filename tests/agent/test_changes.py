@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,19 @@ def test_forked_child_is_not_watched_and_ends() -> None:
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert [report.step for report in memory.steps] == [0, 1]
+
+
+def test_large_gradient_that_stays_away_is_absent() -> None:
+    """A gradient that is None again, of a tensor that is read in chunks, is NaN and no fault."""
+    model = nn.ModuleList([nn.Linear(600, 600), nn.Linear(600, 600)])
+    optimizer, memory = torch.optim.SGD(model.parameters(), lr=0.1), MemoryExporter()
+    with _attach(model, optimizer, exporters=(memory,)):
+        for num_used in (2, 1, 2, 1):
+            for layer in model[:num_used]:
+                layer(torch.ones(1, 600)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert [report.gradients.norms[2:].tolist() for report in memory.steps[1::2]] == [
+        pytest.approx([math.nan] * 2, nan_ok=True)
+    ] * 2

@@ -18,7 +18,11 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.optim.optimizer import (
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import loopscope
@@ -224,3 +228,22 @@ def test_port_is_free_after_detach() -> None:
 
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_detach_on_another_thread_spares_the_step_under_way() -> None:
+    """Hooks leave when no other thread is among torch's step hooks: its loop would raise, as when an agent closes."""
+    agent, (_, optimizer) = _attach(*_pair()), _pair()
+    detaching = threading.Thread(target=agent.detach)
+
+    def begin(*_: Any) -> None:
+        detaching.start()
+        detaching.join(0.05)
+
+    handle = register_optimizer_step_pre_hook(begin)
+    try:
+        optimizer.step()
+    finally:
+        handle.remove()
+        detaching.join()
+
+    assert not _global_optimizer_pre_hooks

@@ -12,6 +12,7 @@ from tests.web import request
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
+from loopscope.assembly import steps
 from loopscope.records import EpochReport, Event, RunInfo, SelfReport, StepReport
 
 
@@ -242,3 +243,17 @@ def test_exporter_that_hangs_does_not_keep_the_others_open(loop, gate, tmp_path)
     with watch(network(1), jsonl=str(tmp_path / "log")):
         gate.is_open.set()
     assert watched.agent.internal_errors == {}
+
+
+def test_step_without_a_report_is_counted_once(loop, monkeypatch):
+    """A table that cannot be made costs its report, and the numbers go on by one a step."""
+    with watch(loop.model, loop.optimizer, strict=False) as watched:
+        loop.step()
+        assert watched.agent.flush(10)
+        with monkeypatch.context() as patched:
+            patched.setattr(steps, "_gradients", lambda *_: (_ for _ in ()).throw(RuntimeError("ours")))
+            loop.step()
+            assert watched.agent.flush(10)
+        loop.step()
+
+        assert [(report.step, report.num_steps) for report in watched.reports] == [(0, 1), (2, 2)]

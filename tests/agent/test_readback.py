@@ -83,3 +83,14 @@ def test_no_graph_is_captured_without_cuda():
     """Where CUDA was never used nothing is being captured, and asking does not start it."""
     assert not is_capturing()
     assert not torch.cuda.is_initialized()
+
+
+def test_lost_slot_costs_one_slot(ring):
+    """A slot that never comes back, its step having been interrupted, does not stop the others."""
+    for _ in range(3):
+        ring.acquire().commit()
+    others = [ring._slots[0], ring._slots[2]]
+    for slot in others:
+        slot.release()
+
+    assert [ring.acquire() for _ in range(4)] == others * 2

@@ -259,3 +259,37 @@ def test_capture_of_a_whole_step_is_left_alone():
         assert 0 < loss.item() < before
         assert agent.flush(10)
         assert agent.internal_errors == {}
+
+
+def test_default_device_may_be_cuda():
+    """Pinned tables are made on the host whatever the default device is."""
+    memory, model, (x, y) = MemoryExporter(), _model(), _batch()
+    with torch.device("cuda"), _attach(model, optimizer := torch.optim.SGD(model.parameters(), lr=0.1), memory):
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert memory.latest.gradients is not None
+
+
+@pytest.mark.parametrize("change", ["absent", "moved"])
+def test_kernels_read_only_what_their_plan_was_made_for(change):
+    """A gradient that is None, or on the host by now, is never read by the address of old."""
+    memory = MemoryExporter()
+    model, (x, _) = _model(), _batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def step() -> None:
+        out = model(x)
+        out.backward(torch.ones_like(out))  # without a loss, which would tell the device
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with _attach(model, optimizer, memory) as agent:
+        _wait_for_kernels(step, agent)
+        if change == "absent":
+            model[0].requires_grad_(False)
+        else:
+            model.cpu()
+            x = x.cpu()
+        step()
+    torch.cuda.synchronize()
+    assert bool(memory.latest.gradients.norms[0] > 0) is (change == "moved")

@@ -50,24 +50,27 @@ class Assembler:
             skipped, num_steps = "grad_scaler", num_steps - 1
             num_skipped["grad_scaler"] = num_skipped.get("grad_scaler", 0) + 1
         loss, source = _loss(logged, scalars)
+        gradients = _gradients(frame, scalars) if frame.parts else None
+        phases, rates = _phases(frame), _learning_rates(frame, scalars)
+        step = self._number(frame.optimizer, num_steps, is_step=skipped is None)  # last: what fails must not count
         return StepReport(
             run=self._run,
             agent=self._agent,
             rank=self._rank,
             optimizer=frame.optimizer,
-            step=self._number(frame.optimizer, num_steps, is_step=skipped is None),
+            step=step,
             epoch=frame.epoch,
             micro_steps=frame.micro_steps,
             time_unix_seconds=frame.time_unix_seconds,
             duration_seconds=frame.duration_seconds,
-            phases=_phases(frame),
+            phases=phases,
             phases_clock="host" if frame.timeline is None else "device",
             loss=loss,
             loss_source=source,
             samples=frame.samples,
             tokens=frame.tokens,
-            learning_rates=_learning_rates(frame, scalars),
-            gradients=_gradients(frame, scalars) if frame.parts else None,
+            learning_rates=rates,
+            gradients=gradients,
             skipped=skipped,
             grad_scale=scalars.get("grad_scale"),
             overhead_seconds=frame.overhead_seconds,

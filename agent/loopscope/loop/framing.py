@@ -77,6 +77,8 @@ class Framer:
         self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
         self._ids: dict[tuple[int, int, int], frozenset[int]] = {}
         self.logged = Logged()
+        self.num_dropped = 0
+        """Of all optimizers, those that are gone included."""
 
     def note_clip(self, micro: Micro, parameters: Sequence[Tensor], max_norm: float, total_norm: Tensor) -> None:
         """Remember a clip call until its step; no reference to a parameter is kept."""
@@ -155,7 +157,7 @@ class Framer:
         self.logged.give_to(frame)
         self.logged = Logged()
         if reading.is_dropped:
-            source.num_dropped += 1
+            self.num_dropped += 1
             source.carry, self._dropped = _carry(frame), (source, frame)
             _release_logged(frame)
         else:

@@ -53,7 +53,7 @@ class Loop:
     @property
     def num_dropped(self) -> int:
         """Reports dropped because the worker was behind."""
-        return sum(source.num_dropped for source in [*self._sources.all(), self._in_backward.source])
+        return self._framer.num_dropped
 
     @property
     def sample_interval(self) -> int:

@@ -111,7 +111,6 @@ class Source:
         self.pending: tuple[PendingSample, ...] = ()
         self.num_steps = 0
         """Attempts since attach: steps, and steps that a GradScaler or the loop left out."""
-        self.num_dropped = 0
         self.begin_ns = 0
         """Begin of the step under way, on the clock that stands still during forward and backward."""
         self.sample_ns = 0

@@ -87,7 +87,7 @@ class GradientReader:
         gradients = list(map(_gradient_of, parameters))
         try:
             return self._read(gradients, scalars, thorough)
-        except (RuntimeError, TypeError):  # a gradient is None, has another shape or carries a graph (create_graph)
+        except (RuntimeError, TypeError, AttributeError):  # one is None, of another shape, or carries a graph
             self.forget()
             with torch.no_grad():
                 return self._read(gradients, scalars, thorough)

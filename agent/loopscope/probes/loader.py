@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -15,6 +16,8 @@ from ..hooks import Finish, HookSet
 __all__ = ["LoaderListener", "LoaderProbe", "num_samples_in"]
 
 _MAX_DEPTH = 4
+_MAX_VALUES = 8
+"""Values of each container that are looked at: a batch of nested lists of numbers must not cost a walk over all."""
 
 
 class LoaderListener(Protocol):
@@ -58,11 +61,11 @@ class LoaderProbe:
 
 
 def num_samples_in(batch: Any, depth: int = 0) -> int | None:
-    """Return the length of the first dimension of the first tensor in a batch of any nesting, None without one."""
+    """Return the length of the first dimension of the first tensor among a batch's first values, None without one."""
     if isinstance(batch, Tensor):
         return int(batch.shape[0]) if batch.dim() else None
     if depth < _MAX_DEPTH and isinstance(batch, Mapping | list | tuple):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
+        for value in islice(batch.values() if isinstance(batch, Mapping) else batch, _MAX_VALUES):
             number = num_samples_in(value, depth + 1)
             if number is not None:
                 return number

@@ -58,7 +58,7 @@ class SampleReader:
             return ()
         gradients = [parameter.grad for parameter in parameters]
         key = [
-            (parameter.shape, parameter.dtype, None if g is None else (g.dtype, g.layout))
+            (parameter.shape, parameter.dtype, parameter.device, None if g is None else (g.dtype, g.layout, g.device))
             for parameter, g in zip(parameters, gradients, strict=True)
         ]
         if key != self._key:
