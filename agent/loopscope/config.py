@@ -104,6 +104,8 @@ class Config:
     ) -> Config:
         """Return the configuration from defaults, the environment, `base` and `settings`, the later winning.
 
+        Of `base` the fields count that differ from their defaults.
+
         Raises SettingError (a ValueError) for a wrong value and UnknownSettingError (a TypeError) for a wrong name.
         """
         known = {field.name for field in fields(cls)}

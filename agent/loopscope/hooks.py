@@ -7,13 +7,14 @@ the original, and `skip_code`, so that graphs, breaks and recompiles are those o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -22,7 +23,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from .guard import Site
 
-__all__ = ["Finish", "HookSet", "Observer", "num_patches"]
+__all__ = ["Finish", "HookSet", "Observer", "num_patches", "num_wrapper_frames"]
 
 Finish: TypeAlias = Callable[[Any, bool], None]
 """Called after the patched function with its result and True, or with None and False while its exception passes."""
@@ -31,7 +32,18 @@ Observer: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Finish | None]
 
 _STEP_WAIT_SECONDS = 0.2
 """Longest wait for other threads to be out of the hooks of an optimizer step."""
+_PATCH_WAIT_SECONDS = 0.2
 _patches: dict[tuple[int, str], _Patch] = {}
+_patch_lock = threading.Lock()
+
+
+def num_wrapper_frames() -> int:
+    """Number of patched functions that are on this thread's stack."""
+    frame, count = sys._getframe(), 0
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        count += frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == __file__
+    return count
 
 
 def num_patches() -> int:
@@ -124,13 +136,21 @@ class _Patch:
         return bool(self._observers) or self._is_on_top()
 
     def add(self, observer: Observer) -> None:
+        with _patching():
+            self._add(observer)
+
+    def discard(self, observer: Observer) -> None:
+        with _patching():
+            self._discard(observer)
+
+    def _add(self, observer: Observer) -> None:
         if not self._observers:
             _patches[id(self._owner), self._name] = self
             if not self._is_on_top():
                 setattr(self._owner, self._name, self._wrapper)
         self._observers += (observer,)
 
-    def discard(self, observer: Observer) -> None:
+    def _discard(self, observer: Observer) -> None:
         self._observers = tuple(other for other in self._observers if other is not observer)
         if self._observers or not self._is_on_top():
             return  # somebody else patched on top of ours: stay, passing through, until they leave
@@ -145,6 +165,20 @@ class _Patch:
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Finish]:
         return [finish for observer in self._observers if (finish := observer(args, kwargs)) is not None]
+
+
+@contextlib.contextmanager
+def _patching() -> Iterator[None]:
+    """One thread at a time changes patches: attach on the loop's, an agent that closes itself on its worker's.
+
+    A fork may copy the lock while another thread holds it; nobody waits for it longer than a moment.
+    """
+    is_held = _patch_lock.acquire(timeout=_PATCH_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        if is_held:
+            _patch_lock.release()
 
 
 def _remover(handle: Any) -> Callable[[], None]:

@@ -172,7 +172,7 @@ class StepReport:
     time_unix_seconds: float
     duration_seconds: float | None
     phases: Mapping[str, float]
-    """Seconds by phase: data_wait, forward, backward, optimizer, other; their sum is the duration."""
+    """Seconds of data_wait, forward, backward, optimizer and other: together the duration, nearly so on a device."""
     phases_clock: str
     """`host`, or `device` where forward, backward and optimizer were measured by CUDA events."""
     loss: float | None

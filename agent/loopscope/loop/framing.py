@@ -28,8 +28,7 @@ _MAX_REMEMBERED = 16
 
 @dataclass(slots=True)
 class _ClipCall:
-    key: tuple[int, int, int]
-    parameter_ids: frozenset[int]
+    parameter_ids: tuple[int, ...]
     max_norm: float
     total_norm: Tensor
 
@@ -75,7 +74,6 @@ class Framer:
         self._dropped: tuple[Source, StepFrame] | None = None
         self._spent_before_ns = 0
         self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
-        self._ids: dict[tuple[int, int, int], frozenset[int]] = {}
         self.logged = Logged()
         self.num_dropped = 0
         """Of all optimizers, those that are gone included."""
@@ -84,11 +82,7 @@ class Framer:
         """Remember a clip call until its step; no reference to a parameter is kept."""
         if not micro.num_backwards or len(micro.clips) >= _MAX_CLIPS:
             return
-        key = (len(parameters), id(parameters[0]), id(parameters[-1]))
-        if key not in self._ids:
-            _make_room(self._ids)
-            self._ids[key] = frozenset([id(parameter) for parameter in parameters])
-        micro.clips.append(_ClipCall(key, self._ids[key], max_norm, total_norm.detach().clone()))
+        micro.clips.append(_ClipCall(tuple(map(id, parameters)), max_norm, total_norm.detach().clone()))
 
     def scalars(
         self, source: Source, optimizer: Optimizer | None, micro: Micro, loss: Tensor | None
@@ -183,13 +177,14 @@ class Framer:
         self._bus.release_held()
 
     def _coverage(self, clip: _ClipCall, source: Source, optimizer: Optimizer | None) -> npt.NDArray[np.int64] | None:
-        key = (clip.key, source.label, id(source.table))
+        key = (clip.parameter_ids, source.label, source.num_tables)
         if key not in self._covers:
             _make_room(self._covers)
             parameters = (
                 [p for group in optimizer.param_groups for p in group["params"]] if optimizer is not None else []
             )
-            covered = np.array([id(parameter) in clip.parameter_ids for parameter in parameters], dtype=bool)
+            clipped = frozenset(clip.parameter_ids)
+            covered = np.array([id(parameter) in clipped for parameter in parameters], dtype=bool)
             self._covers[key] = None if covered.all() else np.flatnonzero(covered)
         return self._covers[key]
 

@@ -21,6 +21,8 @@ from .sources import Names, Source
 __all__ = ["InBackward"]
 
 _NUM_SCALARS = 4
+_MAX_TAKEN = 10_000
+"""Optimizers of one backward; one a parameter is the usual way."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,10 @@ class InBackward:
         """Whether any optimizer has stepped in the backward under way."""
         return bool(self._taken)
 
+    def forget(self) -> None:
+        """Drop what a backward that never ended has left."""
+        self._taken.clear()
+
     @torch.no_grad()
     def add(self, optimizer: Optimizer) -> None:
         """Read the gradients of an optimizer that is about to step inside the backward."""
@@ -70,7 +76,7 @@ class InBackward:
             or not entry.plan.fits(dense_N)
         ):
             entry = self._entries[id(optimizer)] = self._make(optimizer, parameters, present, dense_N)
-        if dense_N:
+        if dense_N and len(self._taken) < _MAX_TAKEN:
             pieces_W = torch.empty(entry.plan.width, dtype=entry.plan.dtype, device=dense_N[0].device)
             entry.plan.write(dense_N, pieces_W)
             self._taken.append((entry, pieces_W))

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ..bus import Bus
 from ..config import Config
 from ..frames import EpochMark, SampleFrame
+from ..hooks import num_wrapper_frames
 from ..probes.gradients import Reading
 from .clock import Clock
 from .device_clock import DeviceClock
@@ -46,6 +47,7 @@ class Loop:
         self._in_backward = InBackward(names, config)
         self._reading = Reading()
         self._depth = 0
+        self._depth_thread: int | None = None
         self._has_closure = False
         self._thread: int | None = None
         self._start_ns = time.perf_counter_ns()
@@ -71,6 +73,9 @@ class Loop:
 
     def backward_began(self, roots: tuple[Tensor, ...], scale: Tensor | None) -> Callable[[], None] | None:
         """See BackwardListener."""
+        if self._depth and self._depth_thread == threading.get_ident() and num_wrapper_frames() <= 1:
+            self._depth = 0  # a Ctrl-C took the end of the last backward away
+            self._in_backward.forget()
         if self._depth or not self._is_training_thread():
             return None
         self._framer.go_on()
@@ -84,6 +89,7 @@ class Loop:
         self._passes.backward_began()
         self._device_clock.mark("backward", roots[0].device if roots else None)
         self._clock.backward_began(time.perf_counter_ns())
+        self._depth_thread = threading.get_ident()
         self._depth += 1  # last: what comes before may fail, and then nobody counts it down
         return self._backward_ended
 

@@ -26,9 +26,9 @@ class LossSum:
 
     def add(self, roots: tuple[Tensor, ...], scale: Tensor | None) -> None:
         """Add the scalar roots of a backward, divided by the GradScaler's `scale` on the device."""
+        if not all(map(_is_loss, roots)):
+            return
         for root in roots:
-            if root.numel() != 1 or root.is_complex() or (type(root) is not Tensor and hasattr(root, "_local_tensor")):
-                return  # a backward from a vector has no loss to speak of; a DTensor's value would take a collective
             value = root.detach() if root.dim() == 0 else root.detach().reshape(())
             if scale is not None:
                 value = value / scale.to(device=value.device, non_blocking=True)
@@ -51,3 +51,8 @@ class LossSum:
         return (
             total.device == value.device and (total.dtype is torch.float64) is is_double and type(total) is type(value)
         )
+
+
+def _is_loss(root: Tensor) -> bool:
+    """A backward from a vector has no loss to speak of; the value of a DTensor would take a collective."""
+    return root.numel() == 1 and not root.is_complex() and (type(root) is Tensor or not hasattr(root, "_local_tensor"))

@@ -25,7 +25,7 @@ class Passes:
         self._current: weakref.ref[object] | None = None
         self._num_unused = 0
         self._is_over = False
-        self._counted: object = None
+        self._counted: weakref.ref[object] | None = None
 
     @property
     def is_in_epoch(self) -> bool:
@@ -63,8 +63,10 @@ class Passes:
 
     def step_ended(self, optimizer: object) -> bool:
         """Count a step; return whether the epoch has ended with it. Of several optimizers the first one counts."""
-        self._counted = self._counted if self._counted is not None else optimizer
-        if optimizer is not self._counted and self._steps_per_epoch is not None:
+        counted = self._counted() if self._counted is not None else None
+        if counted is None:
+            self._counted, counted = weakref.ref(optimizer), optimizer
+        if optimizer is not counted and self._steps_per_epoch is not None:
             return False
         self.num_steps += 1
         is_long_enough = self._steps_per_epoch is not None and self.num_steps >= self._steps_per_epoch
@@ -81,5 +83,5 @@ class Passes:
     def _end(self) -> bool:
         had_steps = self.num_steps > 0
         self.epoch += had_steps
-        self.num_steps, self._current, self._is_over = 0, None, False
+        self.num_steps, self._current, self._is_over, self._counted = 0, None, False, None
         return had_steps

@@ -115,6 +115,7 @@ class Source:
         """Begin of the step under way, on the clock that stands still during forward and backward."""
         self.sample_ns = 0
         self.table: Table | None = None
+        self.num_tables = 0
         self._key: object = None
         self._groups: list[list[Tensor]] = []
         self._parameters: list[Tensor] = []
@@ -156,6 +157,7 @@ class Source:
         self._dtypes = [parameter.dtype for parameter in parameters]
         self.reader.forget()
         self.table = names.table(parameters, self.label)
+        self.num_tables += 1
 
 
 class Sources:

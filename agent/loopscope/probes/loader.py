@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -53,20 +53,50 @@ class LoaderProbe:
 
         def finish(batch: Any, is_done: bool) -> None:
             if is_done:
-                arrived(num_samples_in(batch), False)
+                arrived(num_samples_in(batch, _batch_size(iterator)), False)
             elif isinstance(sys.exc_info()[1], StopIteration):
                 arrived(None, True)
 
         return finish
 
 
-def num_samples_in(batch: Any, depth: int = 0) -> int | None:
-    """Return the length of the first dimension of the first tensor among a batch's first values, None without one."""
-    if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.dim() else None
-    if depth < _MAX_DEPTH and isinstance(batch, Mapping | list | tuple):
-        for value in islice(batch.values() if isinstance(batch, Mapping) else batch, _MAX_VALUES):
-            number = num_samples_in(value, depth + 1)
+def num_samples_in(batch: Any, batch_size: int | None = None) -> int | None:
+    """Return the number of samples in a batch of any nesting, None where it cannot be told.
+
+    It is the first dimension of the first tensor. Where that contradicts the loader's `batch_size` (a list of images of
+    different sizes, a graph's nodes) it is the common length of the lists that make up the batch, or unknown.
+    """
+    first = _first_dimension(batch, 0)
+    if batch_size is None or first == batch_size:
+        return first
+    listed = _common_length(batch)
+    if listed is not None and listed <= batch_size:
+        return listed
+    return first if first is not None and first < batch_size else None
+
+
+def _first_dimension(value: Any, depth: int) -> int | None:
+    if isinstance(value, Tensor):
+        return int(value.shape[0]) if value.dim() else None
+    if depth < _MAX_DEPTH:
+        for inner in islice(_values(value), _MAX_VALUES):
+            number = _first_dimension(inner, depth + 1)
             if number is not None:
                 return number
     return None
+
+
+def _common_length(batch: Any) -> int | None:
+    lengths = {len(value) if isinstance(value, list | tuple) else None for value in islice(_values(batch), _MAX_VALUES)}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _values(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _batch_size(iterator: Any) -> int | None:
+    size = getattr(getattr(iterator, "_index_sampler", None), "batch_size", None)  # private; torch 2.4 to 2.13
+    return size if isinstance(size, int) else None
