@@ -26,6 +26,8 @@ class Passes:
         self._num_unused = 0
         self._is_over = False
         self._counted: weakref.ref[object] | None = None
+        self._num_others = 0
+        """Steps of other optimizers since the counted one's last: it may have been put aside."""
 
     @property
     def is_in_epoch(self) -> bool:
@@ -64,10 +66,12 @@ class Passes:
     def step_ended(self, optimizer: object) -> bool:
         """Count a step; return whether the epoch has ended with it. Of several optimizers the first one counts."""
         counted = self._counted() if self._counted is not None else None
-        if counted is None:
+        if counted is None or self._num_others > (self._steps_per_epoch or 0):
             self._counted, counted = weakref.ref(optimizer), optimizer
         if optimizer is not counted and self._steps_per_epoch is not None:
+            self._num_others += 1
             return False
+        self._num_others = 0
         self.num_steps += 1
         is_long_enough = self._steps_per_epoch is not None and self.num_steps >= self._steps_per_epoch
         return (is_long_enough or (self._is_over and self._num_unused == 0)) and self._end()
@@ -83,5 +87,5 @@ class Passes:
     def _end(self) -> bool:
         had_steps = self.num_steps > 0
         self.epoch += had_steps
-        self.num_steps, self._current, self._is_over, self._counted = 0, None, False, None
+        self.num_steps, self._current, self._is_over = 0, None, False
         return had_steps
