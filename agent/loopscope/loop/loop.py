@@ -212,7 +212,7 @@ class Loop:
         source.num_steps += 1
         self._micro.taken_by.add(source)
         self._micro.is_stepped |= skipped != "manual"
-        if skipped is None and self._passes.step_ended(source):
+        if skipped is None and self._passes.step_ended(source if optimizer is None else optimizer):
             self._mark_epoch()
 
     def _take_sample(self, source: Source, optimizer: Optimizer, skipped: str | None) -> tuple[SampleFrame, ...]:
