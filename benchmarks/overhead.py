@@ -1,11 +1,12 @@
 """Measure what loopscope costs, beside the bare loop and what people write by hand; writes results.json and results.md.
 
-    python benchmarks/overhead.py                       # everything, about half an hour on two quiet cores
+    python benchmarks/overhead.py                       # everything, about an hour
     python benchmarks/overhead.py --quick               # a smoke run of about a minute: the numbers mean little
     python benchmarks/overhead.py --workload tiny_step --contender loopscope --contender null --pairs 9
 
 Ratios are CPU time of the whole process (all threads) per step, contender over bare, in blocks longer than ten of
-loopscope's sampling intervals, interleaved, each side in a fresh process. See docs/architecture.md and the README.
+loopscope's sampling intervals (as far as --max-block-seconds allows: the table says where it did not), interleaved,
+each side in a fresh process. See docs/architecture.md and the README.
 """
 
 from __future__ import annotations

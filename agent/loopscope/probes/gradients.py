@@ -29,6 +29,8 @@ _MAX_PLANS = 8
 _MAX_EXACT_RECHECKS = 20
 """Consecutive non-finite steps whose elements are counted exactly; a run that is NaN for good is only flagged after."""
 _RECHECK_INTERVAL = 50
+_MAX_TINY_ROWS = 32
+"""Parameters with such norms that are looked at again at a step; all of them are where the read is thorough."""
 _SMALLEST_SQUARABLE = 1e-18
 """Norms below this lose their squares to float32's underflow and are taken again in float64."""
 
@@ -150,22 +152,34 @@ class GradientReader:
         is_run_lost = self._num_nonfinite_steps > _MAX_EXACT_RECHECKS
         if is_run_lost and self._num_nonfinite_steps % _RECHECK_INTERVAL != 0:
             return (), False
-        if len(pieces_W) and pieces_W.min() < _SMALLEST_SQUARABLE:
-            is_tiny_W = pieces_W < _SMALLEST_SQUARABLE
-            if plan.is_zero_W is not None and not thorough:
-                is_tiny_W &= ~plan.is_zero_W
-            is_bad_W = is_tiny_W if is_bad_W is None else is_bad_W | is_tiny_W
-        if is_bad_W is None or not is_bad_W.any():
+        tiny = self._tiny_rows(plan, pieces_W, thorough)
+        if is_bad_W is None and not len(tiny):
             return (), True
-        rows = tuple(int(row) for row in np.unique(plan.norms.owner_W[is_bad_W]))
-        for row in rows:
+        bad = np.unique(plan.norms.owner_W[is_bad_W]) if is_bad_W is not None else np.zeros(0, np.int64)
+        tiny = np.setdiff1d(tiny, bad)
+        for row in bad.tolist():  # host sync: none, a numpy array
             slot.columns["num_nonfinite"][row].copy_(count_nonfinite(rows_N[row]))
+            slot.columns["exact_norm"][row].copy_(exact_norm(rows_N[row]))
+        for row in tiny.tolist():  # host sync: none, a numpy array
+            slot.host["num_nonfinite"][row] = 0
             slot.columns["exact_norm"][row].copy_(exact_norm(rows_N[row]))
         if thorough:
             is_zero_N = np.zeros(len(rows_N), dtype=bool)
-            is_zero_N[list(rows)] = slot.host["exact_norm"][list(rows)] == 0
+            is_zero_N[tiny] = slot.host["exact_norm"][tiny] == 0
             plan.is_zero_W = is_zero_N[plan.norms.owner_W]
-        return rows, True
+        return (*bad.tolist(), *tiny.tolist()), True  # host sync: none, numpy arrays
+
+    def _tiny_rows(
+        self, plan: _DevicePlan, pieces_W: npt.NDArray[np.floating], thorough: bool
+    ) -> npt.NDArray[np.int64]:
+        """Return the rows whose squares float32 could not hold, but for those that are known to be zero."""
+        if not len(pieces_W) or not pieces_W.min() < _SMALLEST_SQUARABLE:
+            return np.zeros(0, np.int64)
+        is_tiny_W = pieces_W < _SMALLEST_SQUARABLE
+        if plan.is_zero_W is not None and not thorough:
+            is_tiny_W &= ~plan.is_zero_W
+        rows = np.unique(plan.norms.owner_W[is_tiny_W])
+        return rows if thorough else rows[:_MAX_TINY_ROWS]
 
     def _plans_for(
         self, gradients: list[Tensor | None], scalars: Mapping[str, Tensor]
