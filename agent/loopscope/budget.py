@@ -8,7 +8,7 @@ __all__ = ["Budget"]
 
 _FLOOR_SECONDS = 100e-6
 """A step may always cost this much: on a step of 0.4 ms one per cent is less than a single torch call."""
-_MIN_SHARE = 0.1
+_MIN_SHARE = 0.02
 """Share of the budget that samples get even where the statistics of every step use it up."""
 _SAMPLE_SHARE = 0.5
 """Share of what is left that samples use: costs are estimates, and the budget is a bound."""
@@ -16,6 +16,7 @@ _FIRST_INTERVAL = 10
 _MAX_INTERVAL = 1_000
 _NUM_RECENT = 4
 """Samples whose cheapest counts: the others were disturbed by what else the machine did."""
+_MAX_PAUSE = 3.0
 _SMOOTHING = 0.05
 """Weight of a new step in the running means: about the last twenty steps count."""
 
@@ -48,7 +49,12 @@ class Budget:
         return self._last_sampled is None or step - self._last_sampled >= self.interval
 
     def note_step(self, *, step_seconds: float, base_seconds: float) -> None:
-        """Take in the duration of a step without us, and what the statistics of every step cost on it."""
+        """Take in the duration of a step without us, and what the statistics of every step cost on it.
+
+        A pause (a checkpoint, a notebook) counts as a few steps at the most: it is no reason to sample more often.
+        """
+        if self._step_seconds is not None:
+            step_seconds = min(step_seconds, _MAX_PAUSE * self._step_seconds)
         self._step_seconds = _mean(self._step_seconds, step_seconds)
         self._base_seconds = _mean(self._base_seconds or None, base_seconds)
 

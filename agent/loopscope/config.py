@@ -54,7 +54,7 @@ class Config:
     """Elements of each parameter that a sample of magnitudes reads at the most."""
     history: int = 1_000
     """Epoch reports and events kept in agent.epochs and agent.events."""
-    ring_slots: int = 64
+    ring_slots: int = 128
     """Steps that may wait for the worker before reports are dropped (and counted)."""
     log_events: bool = True
     """Write events of severity warning and above to the logger `loopscope`, once an incident."""
