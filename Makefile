@@ -33,8 +33,8 @@ lint: $(READY) ## ruff, mypy strict, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(READY) ## measure the overhead
-	@$(BIN)/python benchmarks/overhead.py
+bench: $(READY) ## measure the overhead and put the table into the README
+	@$(BIN)/python benchmarks/overhead.py && $(BIN)/python benchmarks/readme.py
 
 docs: $(READY) ## generate docs/metrics.md and what else comes from the code
 	@$(BIN)/python docs/generate.py

@@ -51,7 +51,7 @@ def markdown(results: dict[str, Any]) -> str:
         lines += [
             "CPU time per step over the bare loop's, median (minimum to maximum) of the pairs. Direct: 1 + (our hooks,",
             "worker and server) / bare step, by the agent's own account. glibc keeps its memory in all contenders (see",
-            "(see processes.py): page faults by chance would be several per cent otherwise.",
+            "processes.py): page faults by chance would be several per cent otherwise.",
             "",
             "| work | bare step | contender | whole step | direct | added per step (direct) | a sample every |",
             "|---|---|---|---|---|---|---|",

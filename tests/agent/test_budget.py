@@ -66,7 +66,7 @@ def test_cheap_samples_are_taken_at_every_step():
 
 
 def test_samples_come_even_where_the_base_uses_up_the_budget():
-    """A tenth of the budget is kept for samples, whatever the statistics of every step cost."""
+    """A fiftieth of the budget is kept for samples, whatever the statistics of every step cost."""
     sampled = run(Budget(0.01), step_seconds=0.1, base_seconds=0.5, sample_seconds=0.001, num_steps=1_000)
 
     assert len(sampled) == pytest.approx(20, abs=2)
