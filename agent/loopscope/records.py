@@ -204,16 +204,12 @@ class StepReport:
     @property
     def samples_per_second(self) -> float | None:
         """Samples over the step's duration, None where either is not known."""
-        if self.samples is None or not self.duration_seconds:
-            return None
-        return self.samples / self.duration_seconds
+        return self.samples / self.duration_seconds if self.samples is not None and self.duration_seconds else None
 
     @property
     def tokens_per_second(self) -> float | None:
         """Tokens over the step's duration, None where either is not known."""
-        if self.tokens is None or not self.duration_seconds:
-            return None
-        return self.tokens / self.duration_seconds
+        return self.tokens / self.duration_seconds if self.tokens is not None and self.duration_seconds else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
