@@ -32,7 +32,7 @@ _PARTIAL = _HERE.parent / "build" / "benchmarks"
 _WORKLOADS = ("resnet", "gpt", "tiny_tensors", "tiny_step")
 _CONTENDERS = ("loopscope", "loopscope_jsonl", "null", "norm_item", "five_items")
 _QUICK_CONTENDERS = ("loopscope", "null")
-_FULL = Effort(pairs=5, warm_up_seconds=3.0, min_block_seconds=3.0, max_block_seconds=30.0)
+_FULL = Effort(pairs=5, warm_up_seconds=3.0, min_block_seconds=3.0, max_block_seconds=600.0)
 _QUICK = Effort(
     pairs=1,
     warm_up_seconds=0.2,
@@ -101,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--workload", action="append", choices=_WORKLOADS, help="only this one; may be repeated")
     parser.add_argument("--contender", action="append", choices=_CONTENDERS, help="only this one; may be repeated")
     parser.add_argument("--pairs", type=int, help="pairs of blocks for each contender (5; quick: 1)")
-    parser.add_argument("--max-block-seconds", type=float, help="cut blocks at this length (30; quick: 0.5)")
+    parser.add_argument("--max-block-seconds", type=float, help="cut blocks at this length, fair or not (600; quick: 0.5)")
     parser.add_argument(
         "--footprint", action="store_true", help="also import, attach, memory, scrapes (a whole run does)"
     )
