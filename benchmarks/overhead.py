@@ -1,6 +1,6 @@
 """Measure what loopscope costs, beside the bare loop and what people write by hand; writes results.json and results.md.
 
-    python benchmarks/overhead.py                       # everything, about an hour
+    python benchmarks/overhead.py                       # everything; hours, as blocks hold ten sampling intervals
     python benchmarks/overhead.py --quick               # a smoke run of about a minute: the numbers mean little
     python benchmarks/overhead.py --workload tiny_step --contender loopscope --contender null --pairs 9
 
@@ -101,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--workload", action="append", choices=_WORKLOADS, help="only this one; may be repeated")
     parser.add_argument("--contender", action="append", choices=_CONTENDERS, help="only this one; may be repeated")
     parser.add_argument("--pairs", type=int, help="pairs of blocks for each contender (5; quick: 1)")
-    parser.add_argument("--max-block-seconds", type=float, help="cut blocks at this length, fair or not (600; quick: 0.5)")
+    parser.add_argument("--max-block-seconds", type=float, help="cut blocks at this length (600; quick: 0.5)")
     parser.add_argument(
         "--footprint", action="store_true", help="also import, attach, memory, scrapes (a whole run does)"
     )
