@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,30 @@ agent = loopscope.attach(loop.model, loop.optimizer, port=0)
 print(time.perf_counter() - begin)
 agent.detach()
 """
+_ITEM = """
+import json, statistics, sys, time, torch
+from loopscope.guard import Guard
+from loopscope.hooks import HookSet
+from loopscope.probes.syncs.ledger import LEDGER
+from loopscope.probes.syncs.scalars import replace_scalars
+tensor, hooks, calls = torch.zeros(()), HookSet(), 2_000
+def nanoseconds():
+    begin = time.perf_counter_ns()
+    for _ in range(calls):
+        tensor.item()
+    return (time.perf_counter_ns() - begin) / calls
+states = {"bare": [], "not_counted": [], "counted": []}
+for _ in range(int(sys.argv[1])):
+    states["bare"].append(nanoseconds())
+    replace_scalars(hooks)
+    states["not_counted"].append(nanoseconds())
+    leave = LEDGER.listen(frozenset({"cpu"}), Guard().at("benchmark"))
+    states["counted"].append(nanoseconds())
+    leave()
+    hooks.remove()
+print(json.dumps({state: statistics.median(times) for state, times in states.items()}))
+"""
+"""A call of `.item()` on the CPU, where it waits for nothing: what is beyond it is ours."""
 _MANY_SERIES = "loopscope_many_series"
 _SCRAPE_SECONDS = 5.0
 _MARGIN_NS = 5_000_000
@@ -43,6 +68,8 @@ def measure(say: Callable[[str], None], *, is_quick: bool) -> dict[str, Any]:
     times = 1 if is_quick else 5
     found: dict[str, Any] = {"import_seconds": _timed(_IMPORT, times), "attach_seconds": _timed(_ATTACH, times)}
     say(f"import {found['import_seconds']['median']:.3f} s, attach {found['attach_seconds']['median']:.3f} s")
+    found["item_nanoseconds"] = json.loads(_run(_ITEM, str(5 if is_quick else 51)))
+    say("a call of .item(): " + ", ".join(f"{state} {ns:.0f} ns" for state, ns in found["item_nanoseconds"].items()))
     plans = [("tiny_step", 1_000, 1)] if is_quick else [("tiny_step", 1_000, 3), ("tiny_tensors", 1_000, 1)]
     found["memory"] = [_memory(*plan) for plan in plans]
     for memory in found["memory"]:
@@ -61,15 +88,15 @@ def measure(say: Callable[[str], None], *, is_quick: bool) -> dict[str, Any]:
 
 def _timed(code: str, times: int) -> dict[str, float]:
     """Run a script in fresh processes and return the spread of the seconds that it prints; the first warms up."""
+    return spread([float(_run(code)) for _ in range(times + 1)][1:])
+
+
+def _run(code: str, *arguments: str) -> str:
+    """Run a script in a fresh process and return what it prints."""
     environment = clean_environment()
     environment["PYTHONPATH"] += f":{Path(__file__).resolve().parent}"
-    seconds: list[float] = []
-    for _ in range(times + 1):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        seconds.append(float(done.stdout))
-    return spread(seconds[1:])
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _memory(workload: str, num_steps: int, times: int) -> dict[str, Any]:

@@ -104,10 +104,20 @@ def _spread(values: dict[str, float], digits: int) -> str:
 
 
 def _footprint_lines(found: dict[str, Any]) -> list[str]:
-    scrape, stall = found["scrape"], found["stall"]
+    scrape, stall, item = found["scrape"], found["stall"], found["item_nanoseconds"]
     rows = [
         ("import beyond torch", f"{found['import_seconds']['median'] * 1e3:.0f} ms", "< 50 ms"),
         ("first attach, optimizer made", f"{found['attach_seconds']['median'] * 1e3:.0f} ms", "< 500 ms"),
+        (
+            "a call of `.item()` that is not counted, beyond the bare call",
+            f"{item['not_counted'] - item['bare']:.0f} ns (bare {item['bare']:.0f} ns)",
+            "",
+        ),
+        (
+            "one that is counted with its line (on the CPU by the simulation, which looks at the whole stack)",
+            f"{(item['counted'] - item['bare']) / 1e3:.1f} us",
+            "",
+        ),
         *[
             (
                 f"memory beyond the bare loop, {_TITLES[memory['workload']]}, {memory['steps']:,} steps",

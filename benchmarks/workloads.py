@@ -56,6 +56,16 @@ class TrainingLoop:
         self.before_step: Callable[[], None] | None = None
         """What a contender does between the backward and the step."""
         self._max_norm = max_norm
+        self._serve(batches)
+
+    def to(self, device: str) -> TrainingLoop:
+        """Move the model and the ready-made batches to a device; before the first step."""
+        self.model.to(device)
+        self._serve([(inputs.to(device), targets.to(device)) for inputs, targets in self._ready])
+        return self
+
+    def _serve(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._ready = batches
         self._batches = _endless(DataLoader(_Batches(batches), batch_size=None))
         self._validation = DataLoader(_Batches(batches[:1]), batch_size=None)
 

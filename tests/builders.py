@@ -5,14 +5,16 @@ Shape legend: P parameters, G layer groups, B exponent bins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from loopscope.catalog import ACTIVITY_METRICS
 from loopscope.records import (
     NUM_EXPONENT_BINS,
+    ActivityReport,
     EpochReport,
     Event,
     GradientSample,
@@ -25,6 +27,7 @@ from loopscope.records import (
 
 __all__ = [
     "TIME",
+    "activity_report",
     "epoch_report",
     "event",
     "gradient_sample",
@@ -232,3 +235,25 @@ def self_report(**changes: Any) -> SelfReport:
         "process_cpu_seconds": 12.5,
     }
     return SelfReport(**values | changes)
+
+
+def activity_report(
+    counters: Mapping[str, Mapping[tuple[str, ...], float]] | None = None, **changes: Any
+) -> ActivityReport:
+    """Return counters of lines and frames; by default each metric of them has one combination of labels, at 2."""
+    values: dict[str, Any] = {
+        "run": "run-1",
+        "agent": "model",
+        "rank": None,
+        "time_unix_seconds": TIME,
+        "step": 1,
+        "counters": {
+            entry.name: {
+                (*["train.py:1"] * len(entry.labels),)[: len(entry.labels) - bool(entry.values)] + entry.values[:1]: 2.0
+            }
+            for entry in ACTIVITY_METRICS
+        }
+        if counters is None
+        else counters,
+    }
+    return ActivityReport(**values | changes)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,13 +15,21 @@ __all__ = ["ROOT", "interrupt", "run_python", "start_python"]
 ROOT = Path(__file__).parents[1]
 
 
-def run_python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run to the end and return what was printed; AssertionError with it where the process failed."""
+def run_python(
+    *arguments: str, cwd: Path = ROOT, status: int = 0, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end and return what was printed; AssertionError with it where it ended with another status."""
     command = [sys.executable, *arguments]
     done = subprocess.run(
-        command, cwd=cwd, env=_environment(), capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=cwd,
+        env=_environment() | dict(variables or {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done
 
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .allowances import allow_sync
 from .config import Config, is_disabled
 from .errors import SettingError, UnknownSettingError
 from .null import NullAgent
 from .protocols import Detector, Exporter, Probe
-from .records import EpochReport, Event, GradientSample, GradientTable, LayerStatistics, RunInfo, SelfReport, StepReport
+from .records import (
+    ActivityReport,
+    EpochReport,
+    Event,
+    GradientSample,
+    GradientTable,
+    LayerStatistics,
+    RunInfo,
+    SelfReport,
+    StepReport,
+    SyncCount,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
     from .agent import Agent
 
 __all__ = [
+    "ActivityReport",
     "Config",
     "Detector",
     "EpochReport",
@@ -33,8 +46,10 @@ __all__ = [
     "SelfReport",
     "SettingError",
     "StepReport",
+    "SyncCount",
     "UnknownSettingError",
     "__version__",
+    "allow_sync",
     "attach",
 ]
 

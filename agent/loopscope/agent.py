@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,19 +16,18 @@ import torch
 
 from .bus import Bus
 from .config import Config
-from .detectors.nonfinite import NonfiniteGradient, NonfiniteLoss
+from .detectors import default_detectors
+from .frames import Notes
 from .guard import Guard
 from .hooks import HookSet
 from .loop import Loop
 from .loop.sources import Names, Sources
+from .notebook import Notebook
+from .notes import Note
 from .outlets import Outlets
 from .pipeline import Pipeline
-from .probes.backward import BackwardProbe
-from .probes.clipping import ClippingProbe
-from .probes.loader import LoaderProbe
-from .probes.optimizers import OptimizerProbe
-from .protocols import Probe
-from .records import EpochReport, Event, SelfReport, StepReport
+from .probing import Probing
+from .records import ActivityReport, EpochReport, Event, SelfReport, StepReport
 from .runs import run_info
 
 __all__ = ["Agent"]
@@ -59,15 +58,16 @@ class Agent:
         on_stop: Callable[[Agent], None],
     ) -> None:
         self.name, self.config, self._on_stop = name, config, on_stop
+        detectors = default_detectors(config.rules, config.sync_budget)
         self._models = _references(models)
         self._optimizers = _references(optimizers)
         self._guard = Guard(limit=config.fault_limit, strict=config.strict)
         self._hooks = HookSet()
+        self._notebook = Notebook()
         self._process = psutil.Process()
         names = Names(models, config.max_layers)
         self._info = run_info(name, models, names.plan, len(names.by_id), config)
         self._outlets: Outlets = Outlets.open(config, self._info, [agent._outlets for agent in others])
-        detectors = (NonfiniteGradient(), NonfiniteLoss())
         self._pipeline = Pipeline(
             self._info,
             detectors,
@@ -84,8 +84,12 @@ class Agent:
             on_end=self._pipeline.close,
         )
         sources = Sources(names, optimizers, config, is_open=not models and not optimizers)
-        self._loop = Loop(config, names, sources, self._bus, lambda: self._hooks.spent_ns)
-        self._probes = self._make_probes()
+        self._loop = Loop(
+            config, names, sources, self._bus, spent_ns=lambda: self._hooks.spent_ns, take_notes=self._notebook.end_step
+        )
+        self._probing = Probing(
+            self._hooks, self._loop, self._guard, self._notebook, config, num_optimizers=len(optimizers)
+        )
         self._lock = threading.RLock()
         self.is_attached = False
         self._must_close = False
@@ -118,6 +122,12 @@ class Agent:
         return events
 
     @property
+    def activity(self) -> ActivityReport | None:
+        """Counters of syncs and compilations by line and frame, None before there was any; `flush` first."""
+        activity: ActivityReport | None = self._outlets.recent.latest_activity
+        return activity
+
+    @property
     def internal_errors(self) -> dict[str, int]:
         """Faults inside loopscope by part, each caught before it reached the loop."""
         return {part: count for part, count in self._guard.faults().items() if count}
@@ -138,8 +148,19 @@ class Agent:
             if self.is_attached:
                 self._loop.mark_epoch()
 
+    def arm(self, signal: str, steps: int = 2) -> None:
+        """Look closely for the next `steps` steps: `"inplace"` watches every operator for writes to what is saved.
+
+        Call it on the training thread, between steps. Costs up to twice the time of a step. Raises SettingError for
+        another signal or fewer than one step.
+        """
+        if self.is_attached:
+            self._probing.arm(signal, steps)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait, `timeout` seconds at the most, until all steps so far are exported; return whether they are."""
+        if self.is_attached:  # without notes as well: it has the counters exported that steps have brought
+            self._bus.put(Notes(notes=tuple(self._notebook.take()), time_unix_seconds=time.time()))
         return self._bus.flush(timeout)
 
     def detach(self) -> None:
@@ -173,9 +194,7 @@ class Agent:
 
     def _start(self) -> None:
         """Install the probes and start the worker; called once, by attach."""
-        for probe in self._probes:
-            with self._guard.at(f"probe.{probe.name}"):
-                probe.install()
+        self._probing.install()
         self._bus.start(self._pipeline.start, _FIRST_WORD_SECONDS)
         self.is_attached = True
 
@@ -190,9 +209,8 @@ class Agent:
             if not self.is_attached:
                 return False
             self.is_attached = False
-        for probe in reversed(self._probes):
-            with self._guard.at(f"probe.{probe.name}"):
-                probe.remove()
+        self._put_notes(self._notebook.take())
+        self._probing.remove()
         with self._guard.at("loop"):
             self._hooks.remove()
             self._loop.end()
@@ -225,20 +243,16 @@ class Agent:
         self._num_lost += 1  # called by the garbage collector: the worker does the rest
         self._must_close = self._num_lost >= len(self._watched)
 
+    def _put_notes(self, notes: Sequence[Note]) -> None:
+        if notes:
+            self._bus.put(Notes(notes=tuple(notes), time_unix_seconds=time.time()))
+
     def _tick(self) -> None:
+        self._put_notes(self._notebook.take_if_idle())
         self._pipeline.tick()
         if self._must_close and self.is_attached:
             _logger.info("loopscope: what %r watched is gone; it detaches itself", self.name)
             self._close(_SELF_CLOSE_SECONDS)  # this is the worker: it does not wait, and ends when it is done
-
-    def _make_probes(self) -> tuple[Probe, ...]:
-        hooks, loop, at = self._hooks, self._loop, self._guard.at
-        return (
-            BackwardProbe(hooks, at("probe.backward"), loop),
-            ClippingProbe(hooks, at("probe.clipping"), loop),
-            LoaderProbe(hooks, at("probe.loader"), loop),
-            OptimizerProbe(hooks, at("probe.optimizers"), loop),
-        )
 
     def _report_self(self) -> SelfReport:
         hooks_seconds, worker_seconds = self._hooks.spent_ns / 1e9, self._bus.cpu_seconds

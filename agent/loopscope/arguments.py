@@ -6,12 +6,13 @@ import gc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.nn import Module
 from torch.optim import Optimizer
 
 from .errors import SettingError
 
-__all__ = ["check_match", "find_models", "named_models", "named_optimizers"]
+__all__ = ["check_device", "check_match", "find_models", "named_models", "named_optimizers"]
 
 
 def named_models(model: Any) -> dict[str, Module]:
@@ -38,6 +39,20 @@ def named_optimizers(optimizer: Any) -> dict[str, Optimizer]:
     if len(optimizers) == 1:
         return {name or "optimizer": only for name, only in optimizers.items()}
     return {f"optimizer-{name}" if name.isdigit() else name: each for name, each in optimizers.items()}
+
+
+def check_device(sync_device: str | None) -> None:
+    """Raise SettingError where there is no such device to wait for; `cpu` simulates one on any machine."""
+    if sync_device in {None, "cpu"}:
+        return
+    device: Any = getattr(torch, sync_device or "", None)
+    if not (hasattr(device, "synchronize") and device.is_available()):
+        raise SettingError(
+            "sync_device",
+            sync_device,
+            allowed="a type of device that this torch and this machine have, as cuda, or cpu",
+            remedy="Leave it out for whatever accelerator there is, or use cpu to see what would wait on one.",
+        )
 
 
 def check_match(models: Mapping[str, Module], optimizers: Mapping[str, Optimizer]) -> None:

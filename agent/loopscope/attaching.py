@@ -28,6 +28,7 @@ def attach_agent(
 ) -> Agent:
     """Check the arguments and return a started agent, or the living one of the same objects (see loopscope.attach)."""
     chosen = Config.build(settings, base=config)
+    arguments.check_device(chosen.sync_device)
     models, optimizers = arguments.named_models(model), arguments.named_optimizers(optimizer)
     if not models and optimizers:
         models = arguments.find_models(optimizers.values())

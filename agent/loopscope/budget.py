@@ -8,12 +8,13 @@ __all__ = ["Budget"]
 
 _FLOOR_SECONDS = 100e-6
 """A step may always cost this much: on a step of 0.4 ms one per cent is less than a single torch call."""
-_MIN_SHARE = 0.02
-"""Share of the budget that samples get even where the statistics of every step use it up."""
+_MIN_SHARE = 0.05
+"""Share of the budget that samples get even where the statistics of every step use it up, which then exceeds it."""
 _SAMPLE_SHARE = 0.5
 """Share of what is left that samples use: costs are estimates, and the budget is a bound."""
 _FIRST_INTERVAL = 10
-_MAX_INTERVAL = 1_000
+_MAX_INTERVAL = 200
+"""However dear a sample is: an epoch of some hundred steps is to have a few."""
 _NUM_RECENT = 4
 """Samples whose cheapest counts: the others were disturbed by what else the machine did."""
 _MAX_PAUSE = 3.0
@@ -33,7 +34,8 @@ class Budget:
         self._base_seconds = 0.0
         self._recent_seconds: list[float] = []
         self._elsewhere_seconds = 0.0
-        self._last_sampled: int | None = None
+        self._last_due: int | None = None
+        self._has_sampled = False
 
     @property
     def interval(self) -> int:
@@ -45,8 +47,14 @@ class Budget:
         return min(_MAX_INTERVAL, max(1, math.ceil(min(self._recent_seconds) / left)))
 
     def is_due(self, step: int) -> bool:
-        """Whether step number `step` (counted from attach) is to be sampled."""
-        return self._last_sampled is None or step - self._last_sampled >= self.interval
+        """Whether step number `step` (counted from attach) is to be sampled; asked once a step.
+
+        A sample that came to nothing, as the worker was behind, is not made up for: each step would try in vain.
+        """
+        is_due = self._last_due is None or step - self._last_due >= self.interval
+        if is_due:
+            self._last_due = step
+        return is_due
 
     def note_step(self, *, step_seconds: float, base_seconds: float) -> None:
         """Take in the duration of a step without us, and what the statistics of every step cost on it.
@@ -64,8 +72,8 @@ class Budget:
 
     def note_sample(self, step: int, cost_seconds: float) -> None:
         """Take in what the sample of step number `step` cost beyond that; the first one warms up and is not counted."""
-        is_first = self._last_sampled is None
-        self._last_sampled = step
+        self._last_due = step
+        is_first, self._has_sampled = not self._has_sampled, True
         if not is_first:
             self._recent_seconds = [*self._recent_seconds[1 - _NUM_RECENT :], cost_seconds]
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .frames import EpochMark, Frame, StepFrame
+from .frames import Frame, StepFrame
 from .guard import Guard
 
 __all__ = ["Bus"]
@@ -195,4 +195,4 @@ class Bus:
 
 
 def _is_ready(frame: Frame) -> bool:
-    return isinstance(frame, EpochMark) or all(values.is_ready() for values in frame.pending())
+    return not isinstance(frame, StepFrame) or all(values.is_ready() for values in frame.pending())

@@ -16,6 +16,7 @@ __all__ = ["ENVIRONMENT_PREFIX", "Config", "is_disabled", "launcher_rank"]
 
 ENVIRONMENT_PREFIX = "LOOPSCOPE_"
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_SYNC_DEVICES = (None, "cuda", "xpu", "mps", "cpu")
 _OUTSIDE_CONFIG = frozenset({"DISABLED"})
 _logger = logging.getLogger("loopscope")
 
@@ -52,6 +53,18 @@ class Config:
     """Layer groups at the most; neighbours are merged to keep within it."""
     sample_elements: int = 1_024
     """Elements of each parameter that a sample of magnitudes reads at the most."""
+    sync_device: str | None = None
+    """Device type whose host-device syncs are counted, by default any accelerator; `cpu` simulates: what would wait."""
+    sync_interval: int | None = None
+    """Syncs inside operators are looked for once in so many steps; None for 20, and for 1 where they are simulated."""
+    sync_budget: int | None = None
+    """Syncs that a step may have, allowed ones left out; a step with more is an event. None for no budget."""
+    allow_syncs: tuple[str, ...] = ()
+    """Lines whose syncs are meant, as `train.py:120`, or whole files, as `metrics.py`."""
+    inplace_armed_steps: int = 2
+    """Steps after attach in which in-place operations are watched, at up to twice the time; 0 never watches any."""
+    rules: tuple[str, ...] = ()
+    """Changes to the rules of the detectors, as `gradient_spike=off` or `gradient_spike.z_score=8`."""
     history: int = 1_000
     """Epoch reports and events kept in agent.epochs and agent.events."""
     ring_slots: int = 128
@@ -74,6 +87,9 @@ class Config:
         _check_integer(self, "window_steps", 1, 1_000_000)
         _check_integer(self, "max_layers", 1, 64)
         _check_integer(self, "sample_elements", 16, 65_536)
+        _check_integer(self, "sync_interval", 1, 1_000_000, optional=True)
+        _check_integer(self, "sync_budget", 0, 1_000_000, optional=True)
+        _check_integer(self, "inplace_armed_steps", 0, 1_000_000)
         _check_integer(self, "history", 1, 1_000_000)
         _check_integer(self, "ring_slots", 2, 4_096)
         _check_integer(self, "fault_limit", 1, 1_000_000)
@@ -90,6 +106,27 @@ class Config:
         for name in ("jsonl", "run"):
             value = getattr(self, name)
             _check(self, name, value is None or _is_text(value), "a text that is not empty, or None", "")
+        _check(
+            self,
+            "sync_device",
+            self.sync_device in _SYNC_DEVICES,
+            "cuda, xpu, mps, cpu (which simulates), or None for any accelerator",
+            "Give the type of the device, without an index.",
+        )
+        _check(
+            self,
+            "allow_syncs",
+            _are_places(self.allow_syncs),
+            "a tuple of lines as train.py:120, or of files as metrics.py",
+            "Copy the site from the event, the metric or the log.",
+        )
+        _check(
+            self,
+            "rules",
+            _are_texts(self.rules),
+            "a tuple of texts as gradient_spike.z_score=8",
+            "See docs/detectors.md.",
+        )
         _check(
             self,
             "exporters",
@@ -186,7 +223,7 @@ def _switch(name: str, text: str) -> bool:
 def _normal(name: str, value: Any) -> Any:
     if name == "jsonl" and isinstance(value, os.PathLike):
         return str(Path(value))
-    if name == "exporters":
+    if name in {"exporters", "allow_syncs", "rules"}:
         if isinstance(value, str) or not isinstance(value, Sequence):
             return (value,)
         return tuple(value)
@@ -199,12 +236,28 @@ def _is_exporter(value: object) -> bool:
     return hasattr(value, "name") and all(callable(getattr(value, verb, None)) for verb in ("export", "flush", "close"))
 
 
+def _are_places(value: object) -> bool:
+    return isinstance(value, tuple) and all(_is_place(place) for place in value)
+
+
+def _is_place(value: object) -> bool:
+    """Whether it is `file`, or `file:line`."""
+    if not isinstance(value, str):
+        return False
+    name, colon, line = value.rpartition(":")
+    return bool(name.strip()) and line.isdecimal() if colon else bool(value.strip()) and not value.isdecimal()
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(_is_text(text) for text in value)
 
 
 def _are_exporters(value: object) -> bool:

@@ -13,7 +13,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Clip", "EpochMark", "Frame", "Layout", "Part", "SampleFrame", "StepFrame", "Table", "Timeline", "Values"]
+from .notes import Note
+
+__all__ = [
+    "Clip",
+    "EpochMark",
+    "Frame",
+    "Layout",
+    "Notes",
+    "Part",
+    "SampleFrame",
+    "StepFrame",
+    "Table",
+    "Timeline",
+    "Values",
+]
 
 
 class Values(Protocol):
@@ -52,6 +66,8 @@ class Table:
     num_elements_P: npt.NDArray[np.int64]
     smallest_normal_P: npt.NDArray[np.float64]
     """Smallest normal number of each gradient's dtype."""
+    frozen: tuple[int, ...] = ()
+    """Indices of the parameters that ask for no gradient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +155,8 @@ class StepFrame:
     num_micro_steps: int = 0
     num_samples: int = 0
     num_tokens: int = 0
+    notes: tuple[Note, ...] = ()
+    """What the probes of syncs and compilations have noted since the step before, of all optimizers."""
 
     def take_over(self, lost: StepFrame) -> None:
         """Stand for the steps of a frame before this one as well, which brought no report."""
@@ -146,6 +164,7 @@ class StepFrame:
         self.num_micro_steps += lost.num_micro_steps
         self.num_samples += lost.num_samples
         self.num_tokens += lost.num_tokens
+        self.notes = (*lost.notes, *self.notes)
         for reason, count in lost.num_skipped.items():
             self.num_skipped[reason] = self.num_skipped.get(reason, 0) + count
 
@@ -166,4 +185,13 @@ class EpochMark:
     is_run_end: bool = False
 
 
-Frame = StepFrame | EpochMark
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What was noted outside the steps: before a flush, at the end, in a process that takes no steps at all."""
+
+    notes: tuple[Note, ...]
+    """In the order of the probes."""
+    time_unix_seconds: float
+
+
+Frame = StepFrame | EpochMark | Notes

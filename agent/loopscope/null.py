@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from .records import EpochReport, Event, StepReport
+from .records import ActivityReport, EpochReport, Event, StepReport
 
 __all__ = ["NullAgent"]
 
@@ -20,6 +20,7 @@ class NullAgent:
     latest: StepReport | None = None
     epochs: tuple[EpochReport, ...] = ()
     events: tuple[Event, ...] = ()
+    activity: ActivityReport | None = None
     internal_errors: Mapping[str, int] = MappingProxyType({})
 
     def log(self, *, loss: Any = None, samples: int | None = None, tokens: int | None = None, **values: Any) -> None:
@@ -27,6 +28,9 @@ class NullAgent:
 
     def epoch(self) -> None:
         """Mark nothing."""
+
+    def arm(self, signal: str, steps: int = 2) -> None:
+        """Arm nothing."""
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Return True: there is nothing to wait for."""

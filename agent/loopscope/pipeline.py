@@ -6,12 +6,14 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from .activity import Activity, Moment
 from .assembly import Assembler
 from .epochs import EpochAggregator
-from .frames import EpochMark, Frame, StepFrame
+from .frames import EpochMark, Frame, Notes, StepFrame
 from .guard import Guard, Site
+from .notes import Note
 from .protocols import Detector, Exporter
-from .records import EpochReport, Event, Record, RunInfo, SelfReport, StepReport
+from .records import EpochReport, Event, Record, RunInfo, SelfReport, StepReport, SyncCount
 
 __all__ = ["Pipeline"]
 
@@ -36,6 +38,7 @@ class Pipeline:
         self._detectors = [(detector, guard.at(f"detector.{detector.name}")) for detector in detectors]
         self._exporters = [(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
+        self._activity, self._activity_site = Activity(info), guard.at("activity")
         self._window_steps = window_steps
         self._epochs: dict[str | None, EpochAggregator] = {}
         self._lost: dict[str | None, StepFrame] = {}
@@ -62,9 +65,22 @@ class Pipeline:
         if isinstance(frame, EpochMark):
             self._end_epochs(frame)
             return
+        if isinstance(frame, Notes):
+            self.take_notes(frame)
+            return
         report = self._assemble(frame)
         if report is not None:
-            self._take_report(report)
+            self._take_report(report, frame.notes)
+
+    def take_notes(self, notes: Notes) -> None:
+        """Take in what was noted outside the steps: its events bear the number of the step to come."""
+        latest = self._latest
+        step = self._info.initial_step if latest is None else latest.step + (latest.skipped is None)
+        epoch = self._info.initial_epoch if latest is None else latest.epoch
+        for event in self._judge(notes.notes, Moment(step, epoch, notes.time_unix_seconds)):
+            self._export(event)
+        self._tell_activity()
+        self._has_news = True
 
     def tick(self) -> None:
         """Flush what this batch of frames brought, and about once a second say how we are."""
@@ -73,6 +89,7 @@ class Pipeline:
             self._self_seconds = now_seconds
             self._announce_disabled()
             self._tell_self()
+            self._tell_activity()
             self._has_news = True
         if self._has_news:
             self._has_news = False
@@ -84,6 +101,7 @@ class Pipeline:
             return
         self.is_closed = True
         self._announce_disabled()
+        self._tell_activity()
         self._tell_self()
         self._flush()
         for exporter, site in self._exporters:
@@ -113,10 +131,15 @@ class Pipeline:
                 values.release()
         return None
 
-    def _take_report(self, report: StepReport) -> None:
+    def _take_report(self, report: StepReport, notes: Sequence[Note]) -> None:
         self.first_step_seconds = self.first_step_seconds or report.time_unix_seconds
         self.last_step_seconds = report.time_unix_seconds
-        events = self._detect(report)
+        events: list[Event] = []
+        if notes:
+            events += self._judge(notes, Moment(report.step, report.epoch, report.time_unix_seconds))
+            syncs = tuple(note for note in notes if isinstance(note, SyncCount))
+            report = dataclasses.replace(report, syncs=syncs, events=tuple(events))
+        events += self._detect(report)
         if events:
             report = dataclasses.replace(report, events=tuple(events))
         self._latest = report
@@ -152,6 +175,17 @@ class Pipeline:
                 with site:
                     events += detector.see(report)
         return events
+
+    def _judge(self, notes: Sequence[Note], moment: Moment) -> Sequence[Event]:
+        if self._activity_site.is_enabled:
+            with self._activity_site:
+                return self._activity.take(notes, moment)
+        return ()
+
+    def _tell_activity(self) -> None:
+        report = self._activity.report(time.time())
+        if report is not None:
+            self._export(report)
 
     def _export(self, record: Record) -> None:
         for exporter, site in self._exporters:

@@ -197,8 +197,7 @@ class SamplePlan:
             matrix = bucket.matrix(tensors)
             parts.append(matrix[:, ::stride].reshape(-1))
             if max_abs_N is not None:
-                low, high = torch.aminmax(matrix, dim=1)
-                largest.append(torch.maximum(-low, high))
+                largest.append(matrix.abs().amax(dim=1))  # aminmax by rows is not vectorized: 170 us against 9
         for index, stride in zip(self._singles, self._strides[len(self._buckets) :], strict=True):
             parts.append(_flat(tensors[index])[::stride])
             if max_abs_N is not None:

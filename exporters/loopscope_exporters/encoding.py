@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loopscope.catalog import MAX_LAYERS
+from loopscope.catalog import MAX_LAYERS, metric
 from loopscope.records import (
+    ActivityReport,
     EpochReport,
     Event,
     Flags,
@@ -28,6 +29,7 @@ from loopscope.records import (
     RunInfo,
     SelfReport,
     StepReport,
+    SyncCount,
 )
 
 __all__ = ["VERSION", "encode"]
@@ -41,11 +43,12 @@ _TYPES: Mapping[type[Record], str] = {
     EpochReport: "epoch",
     Event: "event",
     SelfReport: "self",
+    ActivityReport: "activity",
 }
-# Events are records of their own; gradients are columns.
-_NO_SCALARS = frozenset({"events", "gradients"})
-_NAMES = frozenset({"layers", "names", "layer_index_P"})
-_PARAMETER_COLUMNS = frozenset({"names", "layer_index_P", "norms", "num_nonfinite"}) | {
+# Events are records of their own; gradients are columns, counters rows.
+_NO_SCALARS = frozenset({"events", "gradients", "counters"})
+_NAMES = frozenset({"layers", "names", "layer_index_P", "frozen"})
+_PARAMETER_COLUMNS = frozenset({"names", "layer_index_P", "norms", "num_nonfinite", "frozen"}) | {
     field.name for field in fields(GradientSample) if field.name.endswith("_P")
 }
 # Columns in which NaN is a value and not a gap, where the gradient is non-finite.
@@ -74,7 +77,18 @@ def encode(
     if isinstance(record, StepReport):
         left_out = (frozenset() if has_parameters else _PARAMETER_COLUMNS) | (frozenset() if has_names else _NAMES)
         return _append(text, "gradients", _table(record.gradients, left_out))
+    if isinstance(record, ActivityReport):
+        return _append(text, "counters", _dump(_counters(record)))
     return text
+
+
+def _counters(record: ActivityReport) -> list[dict[str, object]]:
+    """Return a row a series: the metric's name in the catalog, its labels, its value."""
+    return [
+        {"name": name, "labels": dict(zip(metric(name).labels, labels, strict=True)), "value": value}
+        for name, series in record.counters.items()
+        for labels, value in series.items()
+    ]
 
 
 def _append(text: str, key: str, value: str) -> str:
@@ -150,6 +164,8 @@ def _plain(value: object) -> object:
         return _plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else _nonfinite(value)
+    if isinstance(value, SyncCount):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

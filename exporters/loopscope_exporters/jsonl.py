@@ -146,7 +146,8 @@ class JsonlExporter:
 
 
 class Reader(Iterator[dict[str, Any]]):
-    """Iterates over the objects of a log, oldest file first, each step with its `layers`, `names`, `layer_index`.
+    """Iterates over the objects of a log, oldest file first, each step with the columns that
+    only the first step with them has: `layers`, `names`, `layer_index`, `frozen`.
 
     `num_cut_lines` counts, while it goes, the lines that are no JSON object: a writer was killed, or its disk full.
     A log that is being written can be read; what comes after the start may be missing.
@@ -215,6 +216,7 @@ def _has_same_names(table: GradientTable | None, written: GradientTable | None) 
     return (
         table.names == written.names
         and table.layers == written.layers
+        and table.frozen == written.frozen
         and np.array_equal(table.layer_index_P, written.layer_index_P)
     )
 
@@ -237,8 +239,8 @@ def _carry_names(entry: dict[str, Any], tables: dict[tuple[object, ...], dict[st
     if entry.get("type") != "step" or not gradients:
         return
     key = (entry["agent"], entry["rank"], entry["optimizer"])
-    names = ("layers", "names", "layer_index")
+    names = ("layers", "names", "layer_index", "frozen")
     if "names" in gradients:
-        tables[key] = {name: gradients[name] for name in names}
+        tables[key] = {name: gradients[name] for name in names if name in gradients}
     else:
         gradients.update(tables.get(key, {}))

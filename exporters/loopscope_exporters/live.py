@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from loopscope.records import EpochReport, Event, Record, RunInfo, SelfReport, StepReport
+from loopscope.records import ActivityReport, EpochReport, Event, Record, RunInfo, SelfReport, StepReport
 
 from .encoding import VERSION, encode
 
@@ -32,6 +32,7 @@ class AgentState:
         self._step: StepReport | None = None
         self._epoch: EpochReport | None = None
         self._self: SelfReport | None = None
+        self._activity: ActivityReport | None = None
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
     def add(self, record: Record) -> None:
@@ -45,6 +46,8 @@ class AgentState:
                 self._events.append(record)
             elif isinstance(record, SelfReport):
                 self._self = record
+            elif isinstance(record, ActivityReport):
+                self._activity = record
             else:
                 self._run = record
 
@@ -54,7 +57,13 @@ class AgentState:
         Layers are in it and parameters are not; what is unknown is null.
         """
         with self._lock:
-            latest = {"run": self._run, "step": self._step, "epoch": self._epoch, "self": self._self}
+            latest = {
+                "run": self._run,
+                "step": self._step,
+                "epoch": self._epoch,
+                "self": self._self,
+                "activity": self._activity,
+            }
             events = list(self._events)
         parts = [f'"{key}":{_object(record)}' for key, record in latest.items()]
         parts.append(f'"events":[{",".join(encode(event) for event in events)}]')
@@ -95,7 +104,10 @@ class LiveExporter:
 
 
 class StatePage:
-    """The WSGI application behind /api/state: {"version": 1, "agents": {name: {run, step, epoch, self, events}}}."""
+    """The WSGI application behind /api/state: {"version": 1, "agents": {name: state}}.
+
+    A state has the keys run, step, epoch, self, activity and events.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

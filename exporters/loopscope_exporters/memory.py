@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from loopscope.protocols import Exporter
-from loopscope.records import EpochReport, Event, Record, RunInfo, SelfReport, StepReport
+from loopscope.records import ActivityReport, EpochReport, Event, Record, RunInfo, SelfReport, StepReport
 
 __all__ = ["MemoryExporter", "create"]
 
@@ -32,6 +32,7 @@ class MemoryExporter:
         self._run: RunInfo | None = None
         self._latest: StepReport | None = None
         self._latest_self: SelfReport | None = None
+        self._latest_activity: ActivityReport | None = None
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -73,6 +74,11 @@ class MemoryExporter:
         """The latest report of the agent on itself, None before the first."""
         return self._latest_self
 
+    @property
+    def latest_activity(self) -> ActivityReport | None:
+        """The latest counters of syncs and compilations, None before there was any."""
+        return self._latest_activity
+
     def export(self, record: Record) -> None:
         """Keep a record."""
         with self._lock:
@@ -88,6 +94,8 @@ class MemoryExporter:
                 self._events.append(record)
             elif isinstance(record, SelfReport):
                 self._latest_self = record
+            elif isinstance(record, ActivityReport):
+                self._latest_activity = record
             else:
                 self._run = record
 

@@ -16,7 +16,8 @@ from loopscope.catalog import METRICS
 from loopscope.catalog import Metric as CatalogMetric
 from loopscope.records import Record
 
-from .series import AgentSeries, Histogram, Points
+from .points import Histogram, Points
+from .series import AgentSeries
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

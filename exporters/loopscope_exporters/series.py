@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Hashable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 
@@ -22,36 +21,28 @@ from loopscope.catalog import (
     OVERHEAD_PARTS,
     metric,
 )
-from loopscope.records import EpochReport, Event, Floats, GradientTable, Record, RunInfo, SelfReport, StepReport
+from loopscope.records import (
+    ActivityReport,
+    EpochReport,
+    Event,
+    Floats,
+    GradientTable,
+    Record,
+    RunInfo,
+    SelfReport,
+    StepReport,
+)
 
+from .activity import ActivitySeries
+from .points import Histogram, Labels, Point, Points, clean, put
 from .tally import Tally
 
-__all__ = ["AgentSeries", "Histogram", "Labels", "Point", "Points"]
+__all__ = ["AgentSeries"]
 
 _LIMITS = {"loopscope.learning_rate": 8, "loopscope.internal_errors": MAX_PARTS}
 """Values of the last label of one optimizer or agent, where the catalog has no closed list."""
 OTHER_OPTIMIZERS = "other"
 """Value of the label `optimizer` that the optimizers after the first MAX_OPTIMIZERS share."""
-
-Labels: TypeAlias = dict[str, str]
-
-
-class Histogram(NamedTuple):
-    """Counts by bucket (not cumulative, the last above all bounds) and the sum of what was counted."""
-
-    counts: Sequence[int]
-    sum: float
-
-
-class Point(NamedTuple):
-    """One series at one moment."""
-
-    labels: Labels
-    value: float | Histogram
-
-
-Points: TypeAlias = dict[str, list[Point]]
-"""Points by the catalog's name of their metric, in the catalog's order."""
 
 
 class AgentSeries:
@@ -69,6 +60,7 @@ class AgentSeries:
         self._anomalies = {kind.name: 0 for kind in EVENT_KINDS}
         self._run: RunInfo | None = None
         self._self: SelfReport | None = None
+        self._activity = ActivitySeries()
         self._left_out: set[Hashable] = set()
 
     def add(self, record: Record) -> None:
@@ -82,6 +74,8 @@ class AgentSeries:
                 self._add_event(record)
             elif isinstance(record, SelfReport):
                 self._self = record
+            elif isinstance(record, ActivityReport):
+                self._activity.add(record)
             else:
                 self._add_run(record)
 
@@ -96,7 +90,9 @@ class AgentSeries:
             if self._self is not None:
                 self._collect_self(self._self, points)
             if self._run is not None:
-                points["loopscope.series_dropped"].append(Point(self._labels, len(self._left_out)))
+                self._activity.collect(self._labels, points)
+                num_left_out = len(self._left_out) + self._activity.num_left_out
+                points["loopscope.series_dropped"].append(Point(self._labels, num_left_out))
         return points
 
     def _add_run(self, run: RunInfo) -> None:
@@ -146,7 +142,7 @@ class AgentSeries:
             ("loopscope.process.memory", report.process_memory_bytes),
             ("loopscope.process.cpu", report.process_cpu_seconds),
         ):
-            _put(points, name, self._labels, value)
+            put(points, name, self._labels, value)
         overhead = dict.fromkeys(OVERHEAD_PARTS, 0.0) | dict(report.overhead_seconds)
         self._split(points, "loopscope.overhead", self._labels, "probe", overhead.items())
         self._split(points, "loopscope.internal_errors", self._labels, "part", report.internal_errors.items())
@@ -156,7 +152,7 @@ class AgentSeries:
         self._collect_counters(tally, labels, points)
         if tally.latest is not None:
             self._collect_latest(tally.latest, labels, points)
-            _put(points, "loopscope.last_step.timestamp", labels, tally.last_step_time)
+            put(points, "loopscope.last_step.timestamp", labels, tally.last_step_time)
         for layer, count in tally.num_nonfinite.items():
             self._put_layer(points, "loopscope.gradient.nonfinite", optimizer, layer, count)
         if tally.gradients is not None:
@@ -167,10 +163,10 @@ class AgentSeries:
             self._collect_epoch(optimizer, tally.epoch, labels, points)
 
     def _collect_counters(self, tally: Tally, labels: Labels, points: Points) -> None:
-        _put(points, "loopscope.steps", labels, tally.num_steps)
-        _put(points, "loopscope.micro_steps", labels, tally.num_micro_steps)
-        _put(points, "loopscope.samples", labels, tally.num_samples)
-        _put(points, "loopscope.tokens", labels, tally.num_tokens)
+        put(points, "loopscope.steps", labels, tally.num_steps)
+        put(points, "loopscope.micro_steps", labels, tally.num_micro_steps)
+        put(points, "loopscope.samples", labels, tally.num_samples)
+        put(points, "loopscope.tokens", labels, tally.num_tokens)
         self._split(points, "loopscope.skipped_steps", labels, "reason", tally.num_skipped.items())
         self._split(points, "loopscope.step.phase", labels, "phase", tally.phase_seconds.items())
         durations = Histogram(tally.duration_counts.copy(), tally.duration_sum)
@@ -180,10 +176,10 @@ class AgentSeries:
             points["loopscope.gradient.magnitude"].append(Point(labels, Histogram(counts, tally.magnitude_sum)))
 
     def _collect_latest(self, report: StepReport, labels: Labels, points: Points) -> None:
-        _put(points, "loopscope.step", labels, report.step)
-        _put(points, "loopscope.epoch", labels, report.epoch)
-        _put(points, "loopscope.grad_scale", labels, report.grad_scale)
-        _put(points, "loopscope.loss", {**labels, "source": report.loss_source or "log"}, report.loss)
+        put(points, "loopscope.step", labels, report.step)
+        put(points, "loopscope.epoch", labels, report.epoch)
+        put(points, "loopscope.grad_scale", labels, report.grad_scale)
+        put(points, "loopscope.loss", {**labels, "source": report.loss_source or "log"}, report.loss)
         rates = ((str(group), rate) for group, rate in enumerate(report.learning_rates))
         self._split(points, "loopscope.learning_rate", labels, "group", rates)
 
@@ -211,8 +207,8 @@ class AgentSeries:
             self._put_layers(points, name, optimizer, table, values_G, may_be_nan=may_be_nan)
 
     def _collect_epoch(self, optimizer: str | None, report: EpochReport, labels: Labels, points: Points) -> None:
-        _put(points, "loopscope.epoch.duration", labels, report.duration_seconds)
-        _put(points, "loopscope.epoch.loss", {**labels, "weighting": report.loss_weighting or "batches"}, report.loss)
+        put(points, "loopscope.epoch.duration", labels, report.duration_seconds)
+        put(points, "loopscope.epoch.loss", {**labels, "weighting": report.loss_weighting or "batches"}, report.loss)
         if report.gradients is None or report.gradients.scope != "full":
             return
         columns = [(name, getattr(report.gradients, name).tolist()) for name in EPOCH_STATISTICS]
@@ -259,13 +255,3 @@ class AgentSeries:
                 self._left_out.add((name, labels.get("optimizer"), value))
             else:
                 points[name].append(Point({**labels, label: clean(value)}, amount))
-
-
-def clean(text: str) -> str:
-    """Return `text` as a label value: lone surrogates, which UTF-8 cannot carry, become question marks."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _put(points: Points, name: str, labels: Labels, value: float | None) -> None:
-    if value is not None:
-        points[name].append(Point(labels, value))

@@ -14,9 +14,11 @@ from loopscope import catalog
 from loopscope.catalog import (
     CONSTANT_LABELS,
     EVENT_KINDS,
+    MAX_FRAMES,
     MAX_LAYERS,
     MAX_OPTIMIZERS,
     MAX_SERIES,
+    MAX_SITES,
     METRICS,
     EventKind,
     Metric,
@@ -26,6 +28,9 @@ from loopscope.catalog import (
 DOCS = Path(__file__).parents[2] / "docs"
 UNITS = {"", "1", "s", "By"}
 """UCUM units in use, beside annotations such as {step}: https://opentelemetry.io/docs/specs/semconv/general/metrics/"""
+
+OPEN = {"site", "frame"}
+"""Labels whose values are lines and frames of the user's."""
 
 every_metric = pytest.mark.parametrize("family", METRICS, ids=lambda family: family.name)
 every_kind = pytest.mark.parametrize("kind", EVENT_KINDS, ids=lambda kind: kind.name)
@@ -141,7 +146,15 @@ def test_closed_values_belong_to_a_label(family: Metric) -> None:
 def test_bound_covers_the_closed_values(family: Metric) -> None:
     """Children of a closed list exist from the start: the bound is a multiple of their number."""
     assert family.bound >= 1
-    assert family.bound % max(1, len(family.values)) == 0
+    assert OPEN & set(family.labels) or family.bound % max(1, len(family.values)) == 0
+
+
+@every_metric
+def test_bound_of_lines_and_frames_is_theirs_and_other(family: Metric) -> None:
+    """A family by line or frame has so many series of their own, and one under `other` for each closed value."""
+    assert OPEN & set(family.labels) <= set(family.labels[:1])
+    num_own = family.bound - max(1, len(family.values))
+    assert not OPEN & set(family.labels) or num_own in {MAX_SITES, MAX_FRAMES}
 
 
 @every_metric

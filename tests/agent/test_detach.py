@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import loopscope
-from loopscope.hooks import num_patches
+from loopscope.hooks import num_patches, patches
 from loopscope_exporters.memory import MemoryExporter
 
 _PATCHED: list[tuple[Any, str]] = [
@@ -142,7 +142,7 @@ def clean_functions() -> Iterator[None]:
     yield
     for (owner, name), function in zip(_PATCHED, before, strict=True):
         setattr(owner, name, function)
-    loopscope.hooks._patches.clear()
+    patches._patches.clear()
 
 
 @pytest.mark.usefixtures("clean_functions")

@@ -104,6 +104,18 @@ def test_sampling_every_step_changes_nothing(name: str) -> None:
     _assert_same(watched, bare)
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True:UserWarning")
+@pytest.mark.parametrize("name", ["gpt", "gan", "amp-float16", "amp-fused-adam-clipped", "sparse", "lbfgs", "complex",
+                                  "backward-with-graph", "gradient-penalty", "compiled-aot-eager"])  # fmt: skip
+def test_simulated_syncs_change_nothing(name: str) -> None:
+    """With the CPU taken for a device, looked into at each step, the bits are the same as well."""
+    bare = _bare(MAKERS[name])
+
+    watched = _watched(MAKERS[name], sync_device="cpu")
+
+    _assert_same(watched, bare)
+
+
 @pytest.mark.parametrize("name", ["amp-bfloat16", "amp-float16", "amp-fused-adam", "amp-fused-adam-clipped"])
 def test_skipped_steps_are_skipped_alike(name: str) -> None:
     """The induced overflows are there, and each is reported as skipped by the GradScaler, not as a step."""

@@ -11,11 +11,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.builders import epoch_report, event, gradient_table, run_info, self_report, step_report
+from tests.builders import activity_report, epoch_report, event, gradient_table, run_info, self_report, step_report
 from tests.waiting import wait_until
 
 from loopscope.errors import SettingError
+from loopscope.records import SyncCount
 from loopscope_exporters.jsonl import MAX_PENDING, JsonlExporter, create, read
+
+SYNC = SyncCount(kind="item", site="train.py:120", count=1, seconds=0.0004)
+COUNTERS = {
+    "loopscope.device.syncs": {("train.py:120", "item"): 2},
+    "loopscope.device.sync": {("train.py:120", "item"): 0.0008},
+}
 
 
 @pytest.fixture
@@ -441,10 +448,22 @@ def test_the_documented_lines_are_what_is_written(path):
     """Every example in docs/jsonl.md has exactly the keys of a line of its type."""
     page = Path(__file__).parents[2] / "docs" / "jsonl.md"
     examples = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", page.read_text(), re.DOTALL)]
-    write(path, run_info(), step_report(0), step_report(1), event(), epoch_report())
+    write(
+        path,
+        run_info(),
+        step_report(0, syncs=(SYNC,)),
+        step_report(1),
+        event(),
+        epoch_report(),
+        activity_report(COUNTERS),
+    )
 
     written = raw_lines(path)
 
     assert [list(example) for example in examples] == [list(entry) for entry in written]
     nested = [list(entry["gradients"]) for entry in examples if "gradients" in entry]
     assert nested == [list(entry["gradients"]) for entry in written if "gradients" in entry]
+    rows = [[list(row) for name in ("syncs", "counters") for row in entry.get(name, ())] for entry in examples]
+    assert rows == [[list(row) for name in ("syncs", "counters") for row in entry.get(name, ())] for entry in written]
+    assert examples[-1]["counters"] == written[-1]["counters"]
+    assert examples[1]["syncs"] == written[1]["syncs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from tests.builders import (
     TIME,
+    activity_report,
     epoch_report,
     event,
     gradient_sample,
@@ -28,7 +30,8 @@ from tests.builders import (
 from tests.prometheus_server import PrometheusServer
 from tests.web import request
 
-from loopscope.catalog import EVENT_KINDS, MAX_LAYERS, METRICS, PHASES, metric
+from loopscope.activity.counters import Counters
+from loopscope.catalog import ACTIVITY_METRICS, EVENT_KINDS, MAX_LAYERS, METRICS, PHASES, metric
 from loopscope.records import EXPONENT_LOW, NUM_EXPONENT_BINS, Record
 from loopscope_exporters.prometheus import PrometheusExporter
 from loopscope_exporters.server import MetricsServer
@@ -98,6 +101,7 @@ def everything() -> list[Record]:
         epoch_report(),
         event(),
         self_report(),
+        activity_report(),
     ]
 
 
@@ -405,6 +409,17 @@ def test_series_beyond_the_bound_are_counted_once(server, exporter):
     assert value(samples, "loopscope_series_dropped_total") == 3
 
 
+def every_combination() -> Counters:
+    """Counters of 100 lines and frames with each value of their closed labels."""
+    counters = Counters()
+    for entry in ACTIVITY_METRICS:
+        closed = [(value,) for value in entry.values] or [()]
+        num_open = len(entry.labels) - bool(entry.values)
+        for number, last in itertools.product(range(100 if num_open else 1), closed):
+            counters.add(entry.name, (f"train.py:{number}",) * num_open + last)
+    return counters
+
+
 @pytest.mark.parametrize("entry", METRICS, ids=lambda entry: entry.name)
 def test_no_family_exceeds_the_bound_of_the_catalog(server, exporter, entry):
     """Whatever is fed in, a family has at most the series that the catalog states."""
@@ -422,6 +437,7 @@ def test_no_family_exceeds_the_bound_of_the_catalog(server, exporter, entry):
         export(exporter, epoch_report(optimizer=name, gradients=layer_statistics(layers)))
     export(exporter, *(event(f"kind-{index}") for index in range(100)))
     export(exporter, self_report(internal_errors={f"part-{index}": 1 for index in range(100)}))
+    export(exporter, activity_report(every_combination().snapshot()))
 
     base = entry.prometheus_name
     family = [name for name, _ in scrape(server) if name in {base, f"{base}_bucket", f"{base}_sum", f"{base}_count"}]

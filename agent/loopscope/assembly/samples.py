@@ -6,6 +6,8 @@ T weight elements, B exponent bins.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,10 @@ from ..records import EXPONENT_HIGH, EXPONENT_LOW, NUM_EXPONENT_BINS, GradientSa
 __all__ = ["gradient_sample"]
 
 _Floats = npt.NDArray[np.float64]
+_Columns = npt.NDArray[np.floating]
+"""As a slot holds them: float32 on the CPU, float64 where a parameter is or on CUDA."""
+_NUM_CODES = NUM_EXPONENT_BINS + 1
+"""The bins, and one for what is in none."""
 
 
 def gradient_sample(frame: StepFrame, scale: float) -> GradientSample:
@@ -22,7 +28,8 @@ def gradient_sample(frame: StepFrame, scale: float) -> GradientSample:
     table, num_parameters = frame.table, len(frame.table.names)
     collected = _Collected(table)
     for sample in frame.samples_taken:
-        collected.add(sample, scale)
+        with np.errstate(all="ignore"):  # a sum over infinities of both signs is NaN, as it is meant
+            collected.add(sample, scale)
     for part in frame.parts:
         if part.has_statistics:
             collected.add_statistics(part, scale)
@@ -74,13 +81,11 @@ class _Collected:
     def add(self, sample: SampleFrame, scale: float) -> None:
         columns, size = sample.values.read(), len(self._table.names)
         self.max_abs_P[sample.max_abs_owner_M] = columns["max_abs"].astype(np.float64) / scale
-        self._add_gradient(columns["gradient"].astype(np.float64), sample.gradient_owner_S, scale)
+        self._add_gradient(columns["gradient"], sample.gradient_owner_S, scale)
         pieces_W = columns["weight_pieces"].astype(np.float64)
         self.norm_squares_P += np.bincount(sample.weight_owner_W, weights=pieces_W**2, minlength=size)
         if sample.has_update:
-            self._add_update(
-                columns["weight"].astype(np.float64), columns["update"].astype(np.float64), sample.weight_owner_T
-            )
+            self._add_update(columns["weight"], columns["update"], sample.weight_owner_T)
 
     def add_statistics(self, part: Part, scale: float) -> None:
         """Take exact means, zero ratios and largest magnitudes from a pass over all elements on the device."""
@@ -91,31 +96,86 @@ class _Collected:
         self.mean_P[index_N] = sum_N / num_elements_N / scale
         self.zero_P[index_N] = num_zero_N / num_elements_N
 
-    def _add_gradient(self, gradient_S: _Floats, owner_S: npt.NDArray[np.int64], scale: float) -> None:
-        size = len(self._table.names)
+    def _add_gradient(self, gradient_S: _Columns, owner_S: npt.NDArray[np.int64], scale: float) -> None:
+        if not len(gradient_S):
+            return
+        table, size = self._table, len(self._table.names)
+        runs = _Runs.of(owner_S)
+        self.num_P[runs.owner_R] += runs.num_R
+        self.sum_P[runs.owner_R] += runs.sums(gradient_S) / scale
         magnitude_S = np.abs(gradient_S)
-        is_finite_S = np.isfinite(gradient_S)
-        is_zero_S = gradient_S == 0
-        is_subnormal_S = (magnitude_S < self._table.smallest_normal_P[owner_S]) & ~is_zero_S
-        self.num_P += np.bincount(owner_S, minlength=size)
-        self.sum_P += np.bincount(owner_S, weights=gradient_S, minlength=size) / scale
-        self.num_zero_P += np.bincount(owner_S, weights=is_zero_S, minlength=size)
-        self.num_subnormal_P += np.bincount(owner_S, weights=is_subnormal_S, minlength=size)
-        is_binned_S = is_finite_S & ~is_zero_S
-        values, layer = magnitude_S[is_binned_S] / scale, self._table.layer_index_P[owner_S[is_binned_S]]
-        exponent = np.frexp(values)[1] - 1  # values lie in [2**exponent, 2**(exponent + 1))
-        index = np.clip(exponent - EXPONENT_LOW, -1, EXPONENT_HIGH - EXPONENT_LOW) + 1
-        counts = np.bincount(layer * NUM_EXPONENT_BINS + index, minlength=self.histogram_GB.size)
-        self.histogram_GB += counts.reshape(self.histogram_GB.shape)
-        self.sum_abs += float(values.sum())
+        # zeros and subnormals are rare in most gradients: what is small is found first, and sorted out then
+        small = np.flatnonzero(magnitude_S <= table.smallest_normal_P.max())
+        is_zero = magnitude_S[small] == 0
+        is_subnormal = ~is_zero & (magnitude_S[small] < table.smallest_normal_P[owner_S[small]])
+        num_zero_P = np.bincount(owner_S[small[is_zero]], minlength=size)
+        self.num_zero_P += num_zero_P
+        self.num_subnormal_P += np.bincount(owner_S[small[is_subnormal]], minlength=size)
+        num_nonfinite = self._add_histogram(magnitude_S, owner_S, num_zero_P, scale)
+        counted_S = magnitude_S if num_nonfinite == 0 else magnitude_S[np.isfinite(magnitude_S)]
+        self.sum_abs += float(counted_S.sum(dtype=np.float64)) / scale
 
-    def _add_update(self, weight_T: _Floats, update_T: _Floats, owner_T: npt.NDArray[np.int64]) -> None:
-        size = len(self._table.names)
-        num_P = np.bincount(owner_T, minlength=size)
-        share_P = self._table.num_elements_P / np.maximum(num_P, 1)  # each sampled element stands for this many
-        self.update_squares_P += np.bincount(owner_T, weights=update_T**2, minlength=size) * share_P
-        self.weight_squares_P += np.bincount(owner_T, weights=weight_T**2, minlength=size) * share_P
-        self.has_update_P |= num_P > 0
+    def _add_histogram(
+        self, magnitude_S: _Columns, owner_S: npt.NDArray[np.int64], num_zero_P: npt.NDArray[np.int64], scale: float
+    ) -> int:
+        """Count magnitudes by layer and exponent and return how many are NaN or infinite, which are in no bin."""
+        table, num_layers = self._table, len(self._table.layers)
+        values_S = magnitude_S if scale == 1.0 else np.divide(magnitude_S, scale, dtype=np.float64)
+        bin_S = _bins(values_S)
+        bin_S += (table.layer_index_P * _NUM_CODES)[owner_S]
+        counts_GC = np.bincount(bin_S, minlength=num_layers * _NUM_CODES).reshape(num_layers, _NUM_CODES)
+        self.histogram_GB += counts_GC[:, :NUM_EXPONENT_BINS]
+        self.histogram_GB[:, 0] -= np.bincount(table.layer_index_P, num_zero_P, num_layers).astype(np.int64)
+        return int(counts_GC[:, NUM_EXPONENT_BINS].sum())
+
+    def _add_update(self, weight_T: _Columns, update_T: _Columns, owner_T: npt.NDArray[np.int64]) -> None:
+        if not len(weight_T):
+            return
+        runs = _Runs.of(owner_T)
+        share_R = self._table.num_elements_P[runs.owner_R] / runs.num_R  # each sampled element stands for this many
+        self.update_squares_P[runs.owner_R] += runs.sums(np.square(update_T, dtype=np.float64)) * share_R
+        self.weight_squares_P[runs.owner_R] += runs.sums(np.square(weight_T, dtype=np.float64)) * share_R
+        self.has_update_P[runs.owner_R] = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """The elements of each parameter, which lie together in a sample: R runs, by where they begin."""
+
+    owner_R: npt.NDArray[np.int64]
+    start_R: npt.NDArray[np.int64]
+    num_R: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, owner_S: npt.NDArray[np.int64]) -> _Runs:
+        start_R = np.concatenate(([0], np.flatnonzero(owner_S[1:] != owner_S[:-1]) + 1))
+        return cls(owner_S[start_R], start_R, np.diff(start_R, append=len(owner_S)))
+
+    def sums(self, values_S: _Columns) -> _Floats:
+        """Return the sum of each run in float64."""
+        sums_R: _Floats = np.add.reduceat(values_S, self.start_R, dtype=np.float64)
+        return sums_R
+
+
+def _bins(magnitude_S: _Columns) -> npt.NDArray[np.int64]:
+    """Return the exponent bin of each magnitude by the exponent field of IEEE 754: a third of what frexp costs.
+
+    Zero and subnormals have the field 0, which is in bin 0; NaN and infinity get `NUM_EXPONENT_BINS`.
+    """
+    is_double = magnitude_S.dtype == np.float64
+    field_S = (magnitude_S.view(np.int64) >> 52) if is_double else (magnitude_S.view(np.int32) >> 23)
+    bins_S: npt.NDArray[np.int64] = (_DOUBLE_BINS if is_double else _SINGLE_BINS)[field_S]
+    return bins_S
+
+
+def _bins_by_field(bias: int) -> npt.NDArray[np.int64]:
+    exponents = np.arange(2 * bias + 2) - bias
+    bins = np.clip(exponents - EXPONENT_LOW, -1, EXPONENT_HIGH - EXPONENT_LOW) + 1
+    bins[-1] = NUM_EXPONENT_BINS
+    return bins.astype(np.int64)
+
+
+_SINGLE_BINS, _DOUBLE_BINS = _bins_by_field(127), _bins_by_field(1_023)
 
 
 def _by_layer(table: Table, values_P: npt.NDArray[np.float64 | np.int64 | np.bool_]) -> _Floats:
@@ -126,9 +186,7 @@ def _by_layer(table: Table, values_P: npt.NDArray[np.float64 | np.int64 | np.boo
 
 def _largest_by_layer(table: Table, values_P: _Floats) -> _Floats:
     largest_G = np.full(len(table.layers), np.nan)
-    for index, value in zip(table.layer_index_P, values_P, strict=True):
-        if np.isnan(largest_G[index]) or value > largest_G[index]:
-            largest_G[index] = value
+    np.fmax.at(largest_G, table.layer_index_P, values_P)  # NaN stands for not known
     return largest_G
 
 

@@ -11,17 +11,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "ALLOCATOR_EVENTS",
+    "BREAK_REASONS",
     "CLIP_STAGES",
     "CONSTANT_LABELS",
     "EPOCH_STATISTICS",
     "LOSS_SOURCES",
+    "MAX_FRAMES",
     "MAX_LAYERS",
     "MAX_OPTIMIZERS",
     "MAX_PARTS",
     "MAX_SERIES",
+    "MAX_SITES",
+    "OTHER",
     "OVERHEAD_PARTS",
     "PHASES",
+    "RECOMPILE_REASONS",
+    "SEVERITIES",
     "SKIP_REASONS",
+    "SYNC_KINDS",
     "EventKind",
     "Metric",
 ]
@@ -34,6 +42,12 @@ MAX_SERIES = 2_000
 """Upper bound of the series of one agent (one rank)."""
 MAX_PARTS = 32
 """Upper bound of the label `part` (probes, exporters, worker, ...)."""
+MAX_SITES = 50
+"""Source lines with series of their own in one metric, the closed labels beside them included; the rest is `other`."""
+MAX_FRAMES = 32
+"""Compiled frames, likewise."""
+OTHER = "other"
+"""Value of an open label that the values beyond the bound share."""
 
 CONSTANT_LABELS = ("agent", "rank", "optimizer")
 """`agent` is always there, `rank` when distributed, `optimizer` when an agent watches several."""
@@ -43,6 +57,56 @@ CLIP_STAGES = ("pre_clip", "post_clip")
 EPOCH_STATISTICS = ("mean", "max", "min", "p50", "p95")
 LOSS_SOURCES = ("backward", "log")
 OVERHEAD_PARTS = ("hooks", "worker", "server")
+SYNC_KINDS = (
+    "item",
+    "bool",
+    "float",
+    "int",
+    "complex",
+    "tolist",
+    "numpy",
+    "cpu",
+    "print",
+    "format",
+    "synchronize",
+    "copy",
+    "mask",
+    "nonzero",
+    "unique",
+    "masked_select",
+    "operator",
+)
+"""How the host came to wait; `mask` is indexing by a boolean mask, `operator` an operator that waits inside."""
+ALLOCATOR_EVENTS = ("retry", "sync_all_streams", "free")
+RECOMPILE_REASONS = (
+    "shape",
+    "batch_of_one",
+    "dtype",
+    "python_scalar",
+    "type",
+    "global_state",
+    "train_eval",
+    "memory_layout",
+    "requires_grad",
+    "list_length",
+    "learning_rate",
+    "limit",
+    "other",
+)
+"""What had changed since the frame was compiled before."""
+BREAK_REASONS = (
+    "data_dependent",
+    "sync",
+    "print",
+    "unsupported_call",
+    "disabled",
+    "context_manager",
+    "optimizer_step",
+    "other",
+)
+"""Why torch.compile left the graph."""
+SEVERITIES = ("info", "warning", "critical")
+"""Of events."""
 
 _UNITS = {"s": "seconds", "By": "bytes", "1": "ratio"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .activity import ACTIVITY_METRICS
 from .families import (
     CLIP_STAGES,
     EPOCH_STATISTICS,
@@ -236,6 +237,7 @@ METRICS: tuple[Metric, ...] = (
         bound=_per_optimizer(),
         help="Scale of the GradScaler at the latest step.",
     ),
+    *ACTIVITY_METRICS,
     Metric(
         name="loopscope.overhead.ratio",
         kind="gauge",

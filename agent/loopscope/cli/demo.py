@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import loopscope
 
 from ..records import EpochReport
-from .tables import epoch_table, layer_table
+from .tables import epoch_table, layer_table, sync_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ SUMMARY = "train a small network on real digits for about a minute and show the 
 _NUM_EPOCHS = 15
 _MAX_NORM = 5.0
 _FAILED = 1
+_WIDTH = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = {} if arguments.port is None else {"port": arguments.port}
 
-    with loopscope.attach(model, optimizer, jsonl=path, **settings) as agent:
+    # On the CPU nothing waits for a device: sync_device="cpu" says what would on CUDA.
+    with loopscope.attach(model, optimizer, jsonl=path, sync_device="cpu", **settings) as agent:
         _introduce(agent, f"{len(training)} batches of {digits.BATCH_SIZE} images an epoch")
         try:
             for epoch in range(arguments.epochs):
@@ -126,8 +129,12 @@ def _conclude(agent: _AnyAgent, path: Path, message: str) -> None:
         _say(layer_table(reports))
     if not agent.is_attached:
         return
+    if agent.activity is not None and agent.activity.counters.get("loopscope.device.syncs"):
+        _say("\nLines at which this loop would wait for the device, were it on CUDA:\n")
+        _say(sync_table(agent.activity))
     for event in agent.events:
-        _say(f"\n{event.severity}: {event.kind} at step {event.step}: {event.message} {event.remedy}")
+        _say(f"\n{event.severity}: {event.kind} at step {event.step}")
+        _say(textwrap.fill(f"{event.message} {event.remedy}", _WIDTH, initial_indent="  ", subsequent_indent="  "))
     _say(f"\nEvery step, with every parameter, is in {path}:")
     _say(f"  python3 -m json.tool --json-lines {path} | less")
 

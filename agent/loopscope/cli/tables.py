@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..records import EpochReport
+from ..records import ActivityReport, EpochReport
 
-__all__ = ["epoch_table", "layer_table"]
+__all__ = ["epoch_table", "layer_table", "sync_table"]
 
 _GAP = "  "
 
@@ -36,6 +36,15 @@ def layer_table(reports: Sequence[EpochReport]) -> str:
     header = ["layer", "mean norm", "smallest", "largest", "in epoch", "non-finite steps", "zero gradients"]
     rows = [_layer_row(layer, [report for report in reports if report.gradients]) for layer in _layers(reports)]
     return _table([header, *rows])
+
+
+def sync_table(report: ActivityReport) -> str:
+    """Return a row a line and kind of sync, the most frequent first: how often the host waited there, and how long."""
+    seconds = report.counters.get("loopscope.device.sync", {})
+    counts = report.counters.get("loopscope.device.syncs", {})
+    ranked = sorted(counts.items(), key=lambda entry: -entry[1])
+    rows = [[site, kind, f"{count:,.0f}", f"{seconds[site, kind]:.4f}"] for (site, kind), count in ranked]
+    return _table([["line", "waits by", "times", "seconds"], *rows])
 
 
 def _layer_row(layer: str, reports: Sequence[EpochReport]) -> list[str]:

@@ -1,1 +1,83 @@
 """Detectors: one file a rule family, state machines that turn reports into events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..protocols import Detector
+from .accumulation import AccumulatingGradient, AccumulatingRule
+from .baseline import ExplodingRule, SpikeRule
+from .growth import GradientGrowth
+from .layers import DeadRule, FrozenRule, LayerLife
+from .losses import DivergingRule, LossCourse, LossSpikeRule, PlateauRule
+from .nonfinite import NonfiniteGradient, NonfiniteLoss
+from .settings import Rules, parse_rules
+from .storms import DeviceSyncStorm, RecompileStorm, RecompileStormRule, SyncStormRule
+from .syncs import SyncBudget
+from .timing import InputBound, InputBoundRule, OutlierRule, StepTimeOutlier
+from .updates import Underflow, UnderflowRule, UpdateRatio, UpdateRatioRule, ZeroLearningRate, ZeroLearningRateRule
+from .vanishing import VanishingGradient, VanishingRule
+
+__all__ = ["DEFAULT_RULES", "default_detectors"]
+
+
+@dataclass(frozen=True, slots=True)
+class _NoBounds:
+    """Of a rule that can only be switched off."""
+
+
+DEFAULT_RULES: Rules = {
+    "nonfinite_gradient": _NoBounds(),
+    "nonfinite_loss": _NoBounds(),
+    "exploding_gradient": ExplodingRule(),
+    "gradient_spike": SpikeRule(),
+    "accumulating_gradient": AccumulatingRule(),
+    "vanishing_gradient": VanishingRule(),
+    "dead_layer": DeadRule(),
+    "frozen_layer": FrozenRule(),
+    "zero_learning_rate": ZeroLearningRateRule(),
+    "update_ratio": UpdateRatioRule(),
+    "underflow": UnderflowRule(),
+    "loss_spike": LossSpikeRule(),
+    "loss_diverging": DivergingRule(),
+    "loss_plateau": PlateauRule(),
+    "device_sync_storm": SyncStormRule(),
+    "recompile_storm": RecompileStormRule(),
+    "input_bound": InputBoundRule(),
+    "step_time_outlier": OutlierRule(),
+}
+"""The bounds of every kind, which the setting `rules` changes."""
+
+_BY_KIND: dict[str, Any] = {
+    "nonfinite_gradient": lambda _: NonfiniteGradient(),
+    "nonfinite_loss": lambda _: NonfiniteLoss(),
+    "accumulating_gradient": AccumulatingGradient,
+    "vanishing_gradient": VanishingGradient,
+    "zero_learning_rate": ZeroLearningRate,
+    "update_ratio": UpdateRatio,
+    "underflow": Underflow,
+    "device_sync_storm": DeviceSyncStorm,
+    "recompile_storm": RecompileStorm,
+    "input_bound": InputBound,
+    "step_time_outlier": StepTimeOutlier,
+}
+_BY_FAMILY: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (GradientGrowth, ("exploding_gradient", "gradient_spike")),
+    (LayerLife, ("dead_layer", "frozen_layer")),
+    (LossCourse, ("loss_spike", "loss_diverging", "loss_plateau")),
+)
+
+
+def default_detectors(rules: Iterable[str] = (), sync_budget: int | None = None) -> tuple[Detector, ...]:
+    """Return the detectors of one agent, gradients before losses before time: the order of causes within a step.
+
+    `rules` are the setting of that name. Raises SettingError for what they cannot be.
+    """
+    bounds = parse_rules(rules, DEFAULT_RULES)
+    single = {kind: make(bounds[kind]) for kind, make in _BY_KIND.items() if bounds[kind] is not None}
+    families = [make(*map(bounds.get, kinds)) for make, kinds in _BY_FAMILY if any(bounds[kind] for kind in kinds)]
+    first = [single.pop(kind) for kind in ("nonfinite_gradient", "nonfinite_loss") if kind in single]
+    budget = [] if sync_budget is None else [SyncBudget(sync_budget)]
+    return (*first, *families, *single.values(), *budget)

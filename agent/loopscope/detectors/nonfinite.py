@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..records import Event, StepReport
+from .incidents import Incident, Severity, origin
 
 if TYPE_CHECKING:
     from ..records import EpochReport, GradientTable
@@ -74,47 +74,12 @@ class NonfiniteLoss:
         return (_loss_event(report, watch),) if has_news else ()
 
 
-class _Severity(IntEnum):
-    """How bad a step is; an incident is as bad as its worst step."""
-
-    NONE = 0
-    INFO = 1
-    WARNING = 2
-    CRITICAL = 3
-
-
-@dataclass(slots=True)
-class _Incident:
-    """Closed, or open since `step`."""
-
-    severity: _Severity = _Severity.NONE
-    step: int = 0
-    layer: str | None = None
-    num_finite_steps: int = 0
-
-    def see(self, severity: _Severity, step: int, layer: str | None = None) -> bool:
-        """Take in a step that is not finite; return whether that is news."""
-        self.num_finite_steps = 0
-        if severity <= self.severity:
-            return False
-        if not self.severity:
-            self.step, self.layer = step, layer
-        self.severity = severity
-        return True
-
-    def see_finite(self) -> None:
-        """Take in a finite step."""
-        self.num_finite_steps += 1
-        if self.num_finite_steps >= FINITE_STEPS_TO_CLOSE:
-            self.severity = _Severity.NONE
-
-
 @dataclass(slots=True)
 class _Watch:
     """What one optimizer's reports say; both detectors follow both incidents, to know which came first."""
 
-    gradient: _Incident = field(default_factory=_Incident)
-    loss: _Incident = field(default_factory=_Incident)
+    gradient: Incident = field(default_factory=lambda: Incident(FINITE_STEPS_TO_CLOSE))
+    loss: Incident = field(default_factory=lambda: Incident(FINITE_STEPS_TO_CLOSE))
     num_scaler_skips: int = 0
     max_scaler_skips: int = MAX_FIRST_SCALER_SKIPS
 
@@ -132,7 +97,7 @@ class _Watch:
     def has_gradient_led_to_loss(self) -> bool:
         """Whether the gradients went first: on the same step, or on an earlier one that the optimizer took."""
         first, then = self.gradient, self.loss
-        is_taken = first.severity is _Severity.CRITICAL
+        is_taken = first.severity is Severity.CRITICAL
         return bool(first.severity) and (first.step == then.step or (is_taken and first.step < then.step))
 
     @property
@@ -154,25 +119,25 @@ class _Watch:
             layer = next(iter(table.nonfinite_layers), None) if table is not None else None
             return self.gradient.see(self._gradient_severity(report), report.step, layer)
         if table is not None and report.skipped is None:
-            self.gradient.see_finite()
+            self.gradient.see_calm()
         return False
 
-    def _gradient_severity(self, report: StepReport) -> _Severity:
+    def _gradient_severity(self, report: StepReport) -> Severity:
         reason = _skip_reason(report)
         if reason is None or (reason == "grad_scaler" and self.is_scale_lost):
-            return _Severity.CRITICAL
-        return _Severity.INFO if reason == "grad_scaler" else _Severity.WARNING
+            return Severity.CRITICAL
+        return Severity.INFO if reason == "grad_scaler" else Severity.WARNING
 
     def _see_loss(self, report: StepReport) -> bool:
         if report.loss is None:
             return False
         if math.isfinite(report.loss):
-            self.loss.see_finite()
+            self.loss.see_calm()
             return False
         is_scaled = report.skipped == "grad_scaler" and report.loss_source == "backward"
         if is_scaled and math.isinf(report.loss):
-            return self.loss.see(_Severity.INFO, report.step)
-        return self.loss.see(_Severity.WARNING if report.skipped == "manual" else _Severity.CRITICAL, report.step)
+            return self.loss.see(Severity.INFO, report.step)
+        return self.loss.see(Severity.WARNING if report.skipped == "manual" else Severity.CRITICAL, report.step)
 
 
 def _skip_reason(report: StepReport) -> str | None:
@@ -234,7 +199,7 @@ def _gradient_event(report: StepReport, watch: _Watch) -> Event:
         value=float(found["num_nonfinite"]) if layer else None,
         first_cause=not cause,
         attributes=found | cause,
-        **_origin(report),
+        **origin(report),
     )
 
 
@@ -266,11 +231,5 @@ def _loss_event(report: StepReport, watch: _Watch) -> Event:
         remedy=remedy,
         first_cause=not cause,
         attributes={"loss": str(report.loss)} | cause,
-        **_origin(report),
+        **origin(report),
     )
-
-
-def _origin(report: StepReport) -> dict[str, Any]:
-    """Return the fields of an event that say where and when."""
-    names = ("run", "agent", "rank", "optimizer", "step", "epoch", "time_unix_seconds")
-    return {name: getattr(report, name) for name in names}

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from ..bus import Bus
 from ..frames import Clip, SampleFrame, StepFrame, Timeline
+from ..notes import Note
 from ..probes.gradients import Reading
 from .logged import Logged
 from .sources import Carry, Source
@@ -67,8 +68,10 @@ class StepFacts:
 class Framer:
     """Builds step frames; keeps which parameters a clip call covers, so that a loop that clips alike pays once."""
 
-    def __init__(self, bus: Bus, spent_ns: Callable[[], int], *, has_labels: bool) -> None:
-        self._bus, self._spent_ns = bus, spent_ns
+    def __init__(
+        self, bus: Bus, spent_ns: Callable[[], int], take_notes: Callable[[], Sequence[Note]], *, has_labels: bool
+    ) -> None:
+        self._bus, self._spent_ns, self._take_notes = bus, spent_ns, take_notes
         self._has_labels = has_labels
         self._first: Source | None = None
         self._dropped: tuple[Source, StepFrame] | None = None
@@ -140,6 +143,7 @@ class Framer:
             num_micro_steps=carry.num_micro_steps + micro.num_backwards,
             num_samples=carry.num_samples + facts.num_samples,
             num_tokens=carry.num_tokens,
+            notes=(*carry.notes, *self._take_notes()),
         )
         if facts.skipped is not None:
             frame.num_skipped[facts.skipped] = frame.num_skipped.get(facts.skipped, 0) + 1
@@ -190,7 +194,9 @@ class Framer:
 
 
 def _carry(frame: StepFrame) -> Carry:
-    return Carry(frame.num_steps, frame.num_micro_steps, frame.num_samples, frame.num_tokens, frame.num_skipped)
+    return Carry(
+        frame.num_steps, frame.num_micro_steps, frame.num_samples, frame.num_tokens, frame.num_skipped, frame.notes
+    )
 
 
 def _learning_rates(optimizer: Optimizer | None) -> tuple[float | None, ...]:

@@ -15,6 +15,7 @@ from ..bus import Bus
 from ..config import Config
 from ..frames import EpochMark, SampleFrame
 from ..hooks import num_wrapper_frames
+from ..notes import Note
 from ..probes.gradients import Reading
 from .clock import Clock
 from .device_clock import DeviceClock
@@ -35,9 +36,18 @@ class Loop:
     both report its loss. Nested backwards and what other threads do are left out.
     """
 
-    def __init__(self, config: Config, names: Names, sources: Sources, bus: Bus, spent_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        names: Names,
+        sources: Sources,
+        bus: Bus,
+        *,
+        spent_ns: Callable[[], int],
+        take_notes: Callable[[], Sequence[Note]],
+    ) -> None:
         self._names, self._sources, self._bus, self._spent_ns = names, sources, bus, spent_ns
-        self._framer = Framer(bus, spent_ns, has_labels=sources.num_given > 1)
+        self._framer = Framer(bus, spent_ns, take_notes, has_labels=sources.num_given > 1)
         self._clock = Clock()
         self._device_clock = DeviceClock()
         self._passes = Passes(config.initial_epoch, config.steps_per_epoch)

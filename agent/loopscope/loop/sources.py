@@ -17,6 +17,7 @@ from ..budget import Budget
 from ..config import Config
 from ..frames import Table
 from ..groups import LayerPlan, clean_name, plan_layers
+from ..notes import Note
 from ..probes.gradients import GradientReader
 from ..probes.samples import PendingSample, SampleReader
 from .clock import Lap
@@ -33,6 +34,7 @@ class Carry:
     num_samples: int = 0
     num_tokens: int = 0
     num_skipped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
 
 class Names:
@@ -94,6 +96,7 @@ class Names:
             layer_index_P=layer_index_P.astype(np.int64).reshape(-1),
             num_elements_P=np.array([parameter.numel() for parameter in parameters], dtype=np.int64),
             smallest_normal_P=np.array([_smallest_normal(parameter.dtype) for parameter in parameters]),
+            frozen=_frozen(parameters),
         )
 
 
@@ -144,7 +147,8 @@ class Source:
         """Compare every parameter with the table (for sampled steps): one in the middle may have been replaced."""
         current = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         is_other = any(now is not before for now, before in zip(current, self._parameters, strict=False))
-        if is_other or self._dtypes != [parameter.dtype for parameter in current]:
+        is_frozen_anew = self.table is not None and self.table.frozen != _frozen(current)
+        if is_other or is_frozen_anew or self._dtypes != [parameter.dtype for parameter in current]:
             self._renew(current, names, self._key)
 
     def forget(self) -> None:
@@ -215,6 +219,10 @@ class Sources:
         if source is not None:
             source.forget()
         self._references.pop(identity, None)
+
+
+def _frozen(parameters: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple([index for index, parameter in enumerate(parameters) if not parameter.requires_grad])
 
 
 def _smallest_normal(dtype: torch.dtype) -> float:

@@ -5,10 +5,12 @@ Shape legend: P parameters of the optimizer, S sampled gradient elements, T samp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,21 +20,53 @@ from ..stats import NormPlan, SamplePlan, dense_values
 
 __all__ = ["PendingSample", "SampleReader"]
 
-_NUM_SLOTS = 2
-_MAX_SAMPLED = 2**18
-"""Elements of one sample over all parameters, so that two slots stay within a few megabytes."""
+_MIN_SLOTS, _MAX_SLOTS = 2, 16
+_SLOTS_ELEMENTS = 2**17
+"""Room for further slots: short steps are sampled several times before the worker looks again."""
+_MAX_SAMPLED = 2**16
+"""Elements of one sample over all parameters: two slots stay below 2 MB, and the worker is done in some 2 ms."""
+_kind_of = attrgetter("__class__", "shape", "dtype", "device")
+_gradient_kind_of = attrgetter("__class__", "dtype", "layout", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which of the optimizer's tensors are read, and which rows of them need `dense_values`: complex, DTensor."""
+
+    index: tuple[int, ...]
+    special: tuple[int, ...]
+
+    @classmethod
+    def among(cls, tensors: Sequence[Tensor | None], device: torch.device) -> _Rows:
+        """Return the rows on one device; sparse ones change their size from step to step and are left out."""
+        index = tuple(
+            [
+                i
+                for i, tensor in enumerate(tensors)
+                if tensor is not None and tensor.device == device and tensor.layout is torch.strided
+            ]
+        )
+        rows = _Rows(index, ()).of(tensors)
+        return _Rows(index, tuple([row for row, tensor in enumerate(rows) if dense_values(tensor) is not tensor]))
+
+    def of(self, tensors: Sequence[Tensor | None]) -> list[Tensor]:
+        rows = [tensor for i in self.index if (tensor := tensors[i]) is not None]
+        for row in self.special:
+            rows[row] = dense_values(rows[row])
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How one device is sampled."""
+    """How one device is sampled, and whom its numbers belong to (see SampleFrame)."""
 
-    gradient_index: tuple[int, ...]
-    weight_index: tuple[int, ...]
+    gradient_rows: _Rows
+    weight_rows: _Rows
     gradients: SamplePlan
     weights: SamplePlan
     weight_norms: NormPlan
     ring: Ring
+    owners: Mapping[str, npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +91,10 @@ class SampleReader:
         if is_capturing():
             return ()
         gradients = [parameter.grad for parameter in parameters]
-        key = [
-            (parameter.shape, parameter.dtype, parameter.device, None if g is None else (g.dtype, g.layout, g.device))
-            for parameter, g in zip(parameters, gradients, strict=True)
-        ]
+        key = (
+            list(map(_kind_of, parameters)),
+            [None if gradient is None else _gradient_kind_of(gradient) for gradient in gradients],
+        )
         if key != self._key:
             self._key, self._plans = key, self._make_plans(parameters, gradients)
         pending: list[PendingSample] = []
@@ -80,18 +114,17 @@ class SampleReader:
         for sample in pending:
             plan, columns = sample.plan, sample.slot.columns
             if has_update:
-                plan.weights.write([_dense(parameters[i]) for i in plan.weight_index], columns["update"])
+                plan.weights.write(plan.weight_rows.of(parameters), columns["update"])
                 columns["update"].sub_(columns["weight"])
             sample.slot.commit()
             if sample.slot.is_real:
-                frames.append(_frame(sample, has_update))
+                frames.append(SampleFrame(values=sample.slot, has_update=has_update, **plan.owners))
         return tuple(frames)
 
     def _fill(self, plan: _Plan, slot: Slot, parameters: Sequence[Tensor], gradients: list[Tensor | None]) -> None:
         columns = slot.columns
-        present = [_dense(gradient) for i in plan.gradient_index if (gradient := gradients[i]) is not None]
-        weights = [_dense(parameters[i]) for i in plan.weight_index]
-        plan.gradients.write(present, columns["gradient"], columns["max_abs"])
+        weights = plan.weight_rows.of(parameters)
+        plan.gradients.write(plan.gradient_rows.of(gradients), columns["gradient"], columns["max_abs"])
         plan.weight_norms.write(weights, columns["weight_pieces"])
         plan.weights.write(weights, columns["weight"])
 
@@ -103,17 +136,8 @@ class SampleReader:
     def _make_plan(
         self, device: torch.device, parameters: Sequence[Tensor], gradients: list[Tensor | None], max_elements: int
     ) -> _Plan:
-        # sparse gradients change their size from step to step: their norms are read, their elements are not sampled
-        present = [
-            i for i, g in enumerate(gradients) if g is not None and g.device == device and g.layout is torch.strided
-        ]
-        here = [
-            i
-            for i, parameter in enumerate(parameters)
-            if parameter.device == device and parameter.layout is torch.strided
-        ]
-        gradient_plan = SamplePlan([_dense(g) for i in present if (g := gradients[i]) is not None], max_elements)
-        weights = [_dense(parameters[i]) for i in here]
+        gradient_rows, weight_rows = _Rows.among(gradients, device), _Rows.among(parameters, device)
+        gradient_plan, weights = SamplePlan(gradient_rows.of(gradients), max_elements), weight_rows.of(parameters)
         weight_plan, weight_norms = SamplePlan(weights, max_elements), NormPlan(weights)
         columns = {
             "max_abs": len(gradient_plan.order_N),
@@ -122,23 +146,13 @@ class SampleReader:
             "weight": weight_plan.width,
             "update": weight_plan.width,
         }
-        ring = Ring(_NUM_SLOTS, columns, device, weight_norms.dtype)
-        return _Plan(tuple(present), tuple(here), gradient_plan, weight_plan, weight_norms, ring)
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    return dense_values(tensor.detach())
-
-
-def _frame(sample: PendingSample, has_update: bool) -> SampleFrame:
-    plan = sample.plan
-    gradient_index = np.array(plan.gradient_index, dtype=np.int64)
-    weight_index = np.array(plan.weight_index, dtype=np.int64)
-    return SampleFrame(
-        values=sample.slot,
-        max_abs_owner_M=gradient_index[plan.gradients.order_N],
-        weight_owner_W=weight_index[plan.weight_norms.owner_W],
-        gradient_owner_S=gradient_index[plan.gradients.owner_S],
-        weight_owner_T=weight_index[plan.weights.owner_S],
-        has_update=has_update,
-    )
+        num_slots = max(_MIN_SLOTS, min(_MAX_SLOTS, _SLOTS_ELEMENTS // max(1, sum(columns.values()))))
+        ring = Ring(num_slots, columns, device, weight_norms.dtype)
+        gradient_index, weight_index = (np.array(rows.index, np.int64) for rows in (gradient_rows, weight_rows))
+        owners = {
+            "max_abs_owner_M": gradient_index[gradient_plan.order_N],
+            "weight_owner_W": weight_index[weight_norms.owner_W],
+            "gradient_owner_S": gradient_index[gradient_plan.owner_S],
+            "weight_owner_T": weight_index[weight_plan.owner_S],
+        }
+        return _Plan(gradient_rows, weight_rows, gradient_plan, weight_plan, weight_norms, ring, owners)

@@ -1,0 +1,140 @@
+"""The range of each layer's gradient norm: robust levels of its own history on a logarithmic scale, and the bounds.
+
+Shape legend: C columns (the global norm, then G layer groups), W steps of the window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..records import Floats
+
+__all__ = ["Baseline", "ExplodingRule", "SpikeRule"]
+
+_BLOCK_STEPS = 16
+"""Steps after which the baseline is taken anew: 1/16 of what medians of every step would cost."""
+_WINDOW_STEPS = 64
+"""Steps of the baseline: 64 give the median absolute deviation to some 12 % (its standard error is 0.98 / sqrt(n))."""
+_MAD_TO_SIGMA = 1.4826
+"""Of a normal distribution: Rousseeuw and Croux 1993, doi:10.1080/01621459.1993.10476408."""
+_SMALLEST = 1e-300
+"""Stands for a norm of zero, whose logarithm would be minus infinity."""
+_LAYER_MARGIN = math.log(3.0)
+"""What a layer's norm has to exceed the whole gradient's by, its highest level or the window's maximum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplodingRule:
+    """Bounds of `exploding_gradient`."""
+
+    ratio: float = 30.0
+    """Norm over the highest level so far. Healthy runs stayed below 20 for steps in a row; faults began at 100."""
+    z_score: float = 4.0
+    """The same in robust standard deviations of the log norm, so that noisy objectives need a larger rise."""
+    warmup_ratio: float = 100.0
+    """Norm over the larger one of the first two steps, in the first 16, while there is no baseline."""
+    weight_ratio: float = 1e5
+    """Gradient norm over weight norm at which no history is needed. Sums over unscaled targets reach 1e3 to 1e4."""
+    critical_ratio: float = 1e4
+    """Norm over the highest level so far at which the incident is critical."""
+    rise_per_100_steps: float = 10.0
+    """How fast the highest level may follow: gradients of healthy runs grow by 10 to 30 as they leave the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikeRule:
+    """Bounds of `gradient_spike`."""
+
+    z_score: float = 6.0
+    """Robust standard deviations of the log norm above the window's median (SageMaker's StepOutlier has 3 sigma)."""
+    ratio: float = 30.0
+    """Norm over the window's median. Healthy runs reached 24 for a step (full batches at the edge of stability)."""
+    max_ratio: float = 10.0
+    """Norm over the window's maximum: an instability builds up over a few steps, and noise has heavy tails."""
+
+
+class Baseline:
+    """The norms of one optimizer's layers over a window, and the bounds that follow from them.
+
+    The bounds are taken anew every 16 steps, and are all that most steps look at: one comparison. Until the 16th
+    step there is only the one of an explosion, from the first two. Memory: (64 + 5) * C float64.
+    """
+
+    def __init__(self, num_columns: int, exploding: ExplodingRule | None, spike: SpikeRule | None) -> None:
+        self._exploding, self._spike = exploding or ExplodingRule(), spike or SpikeRule()
+        self._window_WC = np.zeros((_WINDOW_STEPS, num_columns))
+        self._num_rows = 0
+        self.highest_C = np.full(num_columns, np.nan)
+        """Highest level so far, which follows a rise slowly."""
+        self.median_C = np.full(num_columns, np.nan)
+        self.explode_C, self.spike_C, self.bound_C = (np.full(num_columns, np.inf) for _ in range(3))
+        """What an explosion and a spike exceed, and the smaller one of the two."""
+
+    def next_row(self) -> Floats:
+        """Return the row that the next step's norms are to be written to."""
+        row_C: Floats = self._window_WC[self._num_rows % _WINDOW_STEPS]
+        return row_C
+
+    def take_row(self) -> bool:
+        """Take in the row that was written; return whether the bounds were taken anew."""
+        self._num_rows += 1
+        is_due = self._num_rows % _BLOCK_STEPS == 0 or self._num_rows == 2
+        if is_due:
+            self._renew()
+        return is_due
+
+    def is_sudden(self, row_C: Floats) -> bool:
+        """Whether the step is a spike, and nothing of the kind was there since the bounds were taken."""
+        recent = range(self._num_rows - self._num_rows % _BLOCK_STEPS, self._num_rows)
+        largest_C = self._window_WC[[row % _WINDOW_STEPS for row in recent]].max(axis=0, initial=0.0)
+        return bool((row_C > np.maximum(self.spike_C, largest_C * self._spike.max_ratio)).any())
+
+    def _renew(self) -> None:
+        """Take the baseline anew and with it the bounds, which are all that most steps look at."""
+        rows = min(self._num_rows, _WINDOW_STEPS)
+        logs_CW = np.log(np.maximum(self._window_WC[:rows].T, _SMALLEST))
+        exploding, spike = self._exploding, self._spike
+        if self._num_rows < _BLOCK_STEPS:
+            self.highest_C = np.exp(np.fmax.reduce(logs_CW, axis=1))
+            self.explode_C = np.maximum(self.highest_C, self.highest_C[0]) * exploding.warmup_ratio
+            self.bound_C = np.where(np.isnan(self.explode_C), np.inf, self.explode_C)
+            return
+        median_C, sigma_C = _center_and_spread(logs_CW)
+        begin = (self._num_rows - _BLOCK_STEPS) % _WINDOW_STEPS
+        level_C = _median(logs_CW[:, begin : begin + _BLOCK_STEPS])
+        if self._num_rows == _BLOCK_STEPS:
+            highest_C = level_C
+        else:
+            rise = math.log(exploding.rise_per_100_steps) * _BLOCK_STEPS / 100
+            before_C = np.log(np.maximum(self.highest_C, _SMALLEST))
+            highest_C = np.fmax(before_C, np.fmin(level_C, before_C + rise))
+        margin_C = np.maximum(math.log(exploding.ratio), exploding.z_score * sigma_C)
+        explode_C = np.maximum(highest_C + margin_C, highest_C[0] + _LAYER_MARGIN)
+        spike_C = median_C + np.maximum(math.log(spike.ratio), spike.z_score * sigma_C)
+        largest_C = np.fmax.reduce(logs_CW, axis=1)
+        spike_C = np.maximum(spike_C, largest_C + math.log(spike.max_ratio))
+        spike_C = np.maximum(spike_C, largest_C[0] + _LAYER_MARGIN)
+        with np.errstate(over="ignore"):
+            self.highest_C, self.median_C = np.exp(highest_C), np.exp(median_C)
+            self.explode_C, self.spike_C = _bound(explode_C), _bound(spike_C)
+        self.bound_C = np.minimum(self.explode_C, self.spike_C)
+
+
+def _center_and_spread(logs_CW: Floats) -> tuple[Floats, Floats]:
+    """Return median and robust standard deviation of each row, the latter 0.1 (10 %) at the least."""
+    median_C = _median(logs_CW)
+    return median_C, np.fmax(_MAD_TO_SIGMA * _median(np.abs(logs_CW - median_C[:, None])), 0.1)
+
+
+def _median(values_CW: Floats) -> Floats:
+    """Return the upper median of each row; NaN where most are: they sort last."""
+    return np.sort(values_CW, axis=1)[:, values_CW.shape[1] // 2]
+
+
+def _bound(logs_C: Floats) -> Floats:
+    return np.where(np.isnan(logs_C), np.inf, np.exp(logs_C))

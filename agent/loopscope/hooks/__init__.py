@@ -1,0 +1,13 @@
+"""Every hook and patch that an agent owns; installs, removes in reverse order, never leaks.
+
+Wrappers have the form that dynamo tolerates: `functools.wraps`, an `is_compiling` branch that calls the original, and
+`skip_code`, so that graphs, breaks and recompiles are those of the unpatched function.
+"""
+
+from __future__ import annotations
+
+from .hookset import HookSet
+from .patches import Finish, Observer, num_patches, num_wrapper_frames, out_of_dynamo
+from .replacements import num_replacements
+
+__all__ = ["Finish", "HookSet", "Observer", "num_patches", "num_replacements", "num_wrapper_frames", "out_of_dynamo"]

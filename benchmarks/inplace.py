@@ -1,0 +1,71 @@
+"""What an armed step costs: a small transformer and many small layers, armed, not armed, and bare.
+
+python benchmarks/inplace.py [ROUNDS]    prints ratios of medians; the three take turns step by step
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import loopscope
+
+__all__: list[str] = []
+
+
+def transformer() -> tuple[nn.Module, torch.Tensor]:
+    """Two layers of width 128 on 8 sequences of 64."""
+    layer = nn.TransformerEncoderLayer(128, 4, 512, batch_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), torch.randn(8, 64, 128)
+
+
+def small_layers() -> tuple[nn.Module, torch.Tensor]:
+    """Twenty layers of 32: nothing but the cost of calling operators."""
+    layers = [part for _ in range(20) for part in (nn.Linear(32, 32), nn.ReLU(inplace=True))]
+    return nn.Sequential(*layers), torch.randn(32, 32)
+
+
+def measure(make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds: int) -> tuple[float, float, float]:
+    """Return the milliseconds of a bare step, and those of an armed and a disarmed one over it."""
+    model, inputs = make()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step() -> float:
+        begin = time.perf_counter()
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+        return time.perf_counter() - begin
+
+    for _ in range(5):
+        step()
+    seconds: dict[str, list[float]] = {"bare": [], "armed": [], "disarmed": []}
+    for _ in range(rounds):
+        seconds["bare"].append(step())
+        with loopscope.attach(model, optimizer, port=None, log_events=False, inplace_armed_steps=0):
+            step()
+            seconds["disarmed"].append(step())
+        with loopscope.attach(model, optimizer, port=None, log_events=False, inplace_armed_steps=2):
+            step()
+            seconds["armed"].append(step())
+    bare, armed, disarmed = (statistics.median(values) for values in seconds.values())
+    return bare * 1e3, armed / bare, disarmed / bare
+
+
+def main() -> None:
+    """Print a line for each network."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    for make in (transformer, small_layers):
+        bare, armed, disarmed = measure(make, rounds)
+        print(f"{make.__name__}: bare {bare:.2f} ms, armed {armed:.2f} times that, not armed {disarmed:.2f} times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Laws of all default detectors together, on real loops with seeds that no threshold was chosen by."""
+
+from __future__ import annotations
+
+import pytest
+from tests.detecting import alarms
+from tests.training_runs import FAULTS, HEALTHY
+
+SEEDS = (40, 41)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_loops_are_silent(name: str, seed: int) -> None:
+    """No event of warning or above in hundreds of steps."""
+    reports = HEALTHY[name](seed)
+
+    assert [(event.kind, event.step, event.message) for event in alarms(reports)] == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_fault_is_told_first(name: str, seed: int) -> None:
+    """The first alarm has the right kind and layer, comes in time, and nothing else is alarmed of than its results."""
+    fault = FAULTS[name]
+
+    events = alarms(fault.run(seed))
+
+    assert events
+    first = events[0]
+    assert first.kind in fault.kinds
+    assert fault.onset <= first.step <= fault.onset + fault.within
+    assert not fault.layers or first.layer in fault.layers
+    assert {event.kind for event in events} <= fault.kinds | fault.also
