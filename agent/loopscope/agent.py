@@ -58,7 +58,7 @@ class Agent:
         on_stop: Callable[[Agent], None],
     ) -> None:
         self.name, self.config, self._on_stop = name, config, on_stop
-        detectors = default_detectors(config.rules, config.sync_budget)
+        detectors = default_detectors(config)
         self._models = _references(models)
         self._optimizers = _references(optimizers)
         self._guard = Guard(limit=config.fault_limit, strict=config.strict)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import Config
 from ..protocols import Detector
 from .accumulation import AccumulatingGradient, AccumulatingRule
 from .baseline import ExplodingRule, SpikeRule
@@ -70,14 +70,15 @@ _BY_FAMILY: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
-def default_detectors(rules: Iterable[str] = (), sync_budget: int | None = None) -> tuple[Detector, ...]:
+def default_detectors(config: Config | None = None) -> tuple[Detector, ...]:
     """Return the detectors of one agent, gradients before losses before time: the order of causes within a step.
 
-    `rules` are the setting of that name. Raises SettingError for what they cannot be.
+    Raises SettingError for `config.rules` that do not exist.
     """
-    bounds = parse_rules(rules, DEFAULT_RULES)
-    single = {kind: make(bounds[kind]) for kind, make in _BY_KIND.items() if bounds[kind] is not None}
-    families = [make(*map(bounds.get, kinds)) for make, kinds in _BY_FAMILY if any(bounds[kind] for kind in kinds)]
+    config = config or Config()
+    rules = parse_rules(config.rules, DEFAULT_RULES)
+    single = {kind: make(rules[kind]) for kind, make in _BY_KIND.items() if rules[kind] is not None}
+    families = [make(*map(rules.get, kinds)) for make, kinds in _BY_FAMILY if any(rules[kind] for kind in kinds)]
     first = [single.pop(kind) for kind in ("nonfinite_gradient", "nonfinite_loss") if kind in single]
-    budget = [] if sync_budget is None else [SyncBudget(sync_budget)]
+    budget = [] if config.sync_budget is None else [SyncBudget(config.sync_budget)]
     return (*first, *families, *single.values(), *budget)

@@ -223,6 +223,9 @@ class _Track:
             margin = min(rule.z_score * log_sigma, _LARGEST_LOG)
             self._diverge_bound = self._highest * max(ratio, math.exp(margin))
             return
+        if _spread(ordered, ordered[len(ordered) // 2]) == 0:  # as for spikes: no scale to judge by
+            self._diverge_bound = math.inf
+            return
         spread = max(ordered[-1] - ordered[0], abs(self._first))
         self._highest = level if is_first else max(self._highest, min(level, self._highest + spread))
         self._diverge_bound = self._highest + rule.signed_ratio * spread

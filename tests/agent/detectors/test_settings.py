@@ -13,6 +13,7 @@ from tests.loops import network, watch
 from torch.optim import SGD
 
 from loopscope.catalog import EVENT_KINDS
+from loopscope.config import Config
 from loopscope.detectors import DEFAULT_RULES, default_detectors
 from loopscope.detectors.settings import parse_rules
 from loopscope.errors import SettingError
@@ -81,7 +82,7 @@ def test_wrong_rule_is_an_error_at_attach() -> None:
 
 def test_default_detectors_have_names_of_their_own() -> None:
     """Each is behind its own guard; the budget of syncs is there where there is one."""
-    names = [detector.name for detector in default_detectors(sync_budget=1)]
+    names = [detector.name for detector in default_detectors(Config(sync_budget=1))]
 
     assert len(set(names)) == len(names)
     assert "sync_budget" in names
@@ -90,7 +91,7 @@ def test_default_detectors_have_names_of_their_own() -> None:
 
 def test_nothing_is_left_where_all_are_off() -> None:
     """No detector runs for nothing."""
-    assert default_detectors([f"{kind}=off" for kind in DEFAULT_RULES]) == ()
+    assert default_detectors(Config(rules=tuple(f"{kind}=off" for kind in DEFAULT_RULES))) == ()
 
 
 @pytest.mark.parametrize("norm", [0.0, math.nan, math.inf, 1e-150, 1e150])
