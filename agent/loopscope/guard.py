@@ -74,8 +74,8 @@ class Guard:
 
     def faults(self) -> dict[str, int]:
         """Faults by part, parts without any included."""
-        return {name: site.num_faults for name, site in list(self._sites.items())}
+        return {name: site.num_faults for name, site in self._sites.copy().items()}
 
     def disabled(self) -> tuple[str, ...]:
         """Parts that have switched themselves off."""
-        return tuple(name for name, site in list(self._sites.items()) if not site.is_enabled)
+        return tuple(name for name, site in self._sites.copy().items() if not site.is_enabled)

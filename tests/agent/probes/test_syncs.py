@@ -77,11 +77,11 @@ class _Run(NamedTuple):
 def run_simulated(program: Callable[..., object], **settings: Any) -> _Run:
     """Run a program under an agent that takes the CPU for a device; return what was counted and told."""
     model = mlp()
+    optimizer = torch.optim.SGD(model.parameters())  # kept: an agent whose optimizer is gone detaches itself
     memory = MemoryExporter(history=10_000)
     agent = loopscope.attach(
-        model, torch.optim.SGD(model.parameters()), port=None, sync_device="cpu", exporters=(memory,), log_events=False,
-        **settings,
-    )  # fmt: skip
+        model, optimizer, port=None, sync_device="cpu", exporters=(memory,), log_events=False, **settings
+    )
     with agent:
         if inspect.signature(program).parameters:
             program(agent)

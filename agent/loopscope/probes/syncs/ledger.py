@@ -104,7 +104,7 @@ class Ledger:
 
     def items(self) -> list[tuple[_Key, list[int]]]:
         """Return the counts so far, [number, nanoseconds] by key."""
-        return list(self._counts.items())
+        return list(self._counts.copy().items())  # a copy is made in one go, a list of pairs is not
 
 
 class Reader:
