@@ -1,5 +1,5 @@
 # Everything from a bare checkout: each target sets up what it needs. `make help` lists them.
-# Variables: PYTHON (3.11 or later), TORCH_INDEX_URL (a further index for torch), PYTEST_ARGS.
+# Variables: PYTHON (3.11 or later), TORCH_INDEX_URL (a further index for torch), PYTEST_ARGS, STACK_ARGS.
 
 SHELL := /bin/bash
 VENV := .venv
@@ -12,7 +12,7 @@ export PYTHON TORCH_INDEX_URL
 unexport $(filter-out LOOPSCOPE_REQUIRE_%,$(filter LOOPSCOPE_%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs gpu-check clean
+.PHONY: help demo stack test lint bench docs gpu-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,13 @@ $(READY): pyproject.toml constraints.txt scripts/install
 demo: $(READY) ## train a small network on real digits, watched by loopscope, for about a minute
 	@$(BIN)/loopscope demo
 
-test: lint ## lint, then all tests (with root and apt-get also installs Debian's prometheus)
+stack: $(READY) ## Prometheus and Alertmanager with our rules, a loop that goes wrong, and the alert that comes of it
+	@LOOPSCOPE_REQUIRE_PROMETHEUS=1 scripts/install-prometheus
+	@$(BIN)/python scripts/stack.py $(STACK_ARGS)
+
+test: lint ## lint, then all tests (with root and apt-get also installs Debian's prometheus, alertmanager and chromium)
 	@scripts/install-prometheus
+	@scripts/install-chromium
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff, mypy strict, import contracts
@@ -38,6 +43,7 @@ bench: $(READY) ## measure the overhead and put the table into the README
 
 docs: $(READY) ## generate docs/metrics.md and what else comes from the code
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/loopscope rules --out dashboards/rendered
 
 # On a machine with a GPU and its own torch: no venv, no network.
 gpu-check: ## run tests/gpu with the python3 that is there

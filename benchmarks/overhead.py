@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import footprint
-import report
 from comparison import Effort, compare
+
+import report
 
 __all__: list[str] = []
 

@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopscope.catalog import CONSTANT_LABELS, EVENT_KINDS, MAX_LAYERS, MAX_OPTIMIZERS, MAX_SERIES, METRICS, Metric
+from loopscope.catalog import (
+    CONSTANT_LABELS,
+    EVENT_KINDS,
+    MAX_LAYERS,
+    MAX_OPTIMIZERS,
+    MAX_SERIES,
+    METRICS,
+    Metric,
+    metric,
+    series_bound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +42,10 @@ under `other`.
 Bound is the largest number of series that one agent (one rank) can have. A histogram's name stands for its `_bucket`,
 `_sum` and `_count`.
 """
+_SUM = """\
+All bounds together are {total:,} series; the limit is {limit:,}. Of metrics that stand in for each other one counts;
+those that a setting asks for come on top.
+"""
 _METRIC_COLUMNS = ("Prometheus", "OpenTelemetry", "Kind", "Unit", "Labels", "Bound", "Meaning")
 _EVENT_COLUMNS = ("Event", "Severity", "Meaning")
 
@@ -39,13 +53,12 @@ _EVENT_COLUMNS = ("Event", "Severity", "Meaning")
 def render() -> str:
     """Return the text of docs/metrics.md."""
     constant = ", ".join(map(_code, CONSTANT_LABELS))
-    total = sum(metric.bound for metric in METRICS)
     sections = (
         _HEAD.format(constant=constant, layers=MAX_LAYERS, optimizers=MAX_OPTIMIZERS),
         _table(_METRIC_COLUMNS, map(_metric_row, METRICS)),
-        f"All bounds together are {total:,} series; the limit is {MAX_SERIES:,}.\n",
+        _SUM.format(total=series_bound(), limit=MAX_SERIES),
         "## Buckets\n",
-        "".join(f"- {_code(metric.prometheus_name)}: {_buckets(metric)}\n" for metric in METRICS if metric.buckets),
+        "".join(f"- {_code(entry.prometheus_name)}: {_buckets(entry)}\n" for entry in METRICS if entry.buckets),
         "## Events\n",
         "The severity is the usual one. The counter `loopscope_anomalies_total` counts `warning` and `critical`.\n",
         _table(_EVENT_COLUMNS, ((_code(kind.name), kind.severity, kind.help) for kind in EVENT_KINDS)),
@@ -58,26 +71,32 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n" for cells in lines)
 
 
-def _metric_row(metric: Metric) -> tuple[str, ...]:
+def _metric_row(entry: Metric) -> tuple[str, ...]:
     return (
-        _code(metric.prometheus_name),
-        _code(metric.name),
-        metric.kind,
-        _code(metric.unit) if metric.unit else "",
-        _labels(metric),
-        f"{metric.bound:,}",
-        metric.help,
+        _code(entry.prometheus_name),
+        _code(entry.name),
+        entry.kind,
+        _code(entry.unit) if entry.unit else "",
+        _labels(entry),
+        f"{entry.bound:,}",
+        entry.help + _condition(entry),
     )
 
 
-def _labels(metric: Metric) -> str:
+def _condition(entry: Metric) -> str:
+    """Return what else has to be said of a metric that not every agent has."""
+    instead = f" In place of {_code(metric(entry.instead_of).prometheus_name)}." if entry.instead_of else ""
+    return instead + (" Only where a setting asks for it." if entry.is_opt_in else "")
+
+
+def _labels(entry: Metric) -> str:
     """Return the labels; the values of the last one follow where they are a closed list."""
-    values = f": {', '.join(map(_code, metric.values))}" if metric.values else ""
-    return ", ".join(map(_code, metric.labels)) + values
+    values = f": {', '.join(map(_code, entry.values))}" if entry.values else ""
+    return ", ".join(map(_code, entry.labels)) + values
 
 
-def _buckets(metric: Metric) -> str:
-    return ", ".join(f"{bucket:g}" for bucket in metric.buckets)
+def _buckets(entry: Metric) -> str:
+    return ", ".join(f"{bucket:g}" for bucket in entry.buckets)
 
 
 def _code(text: str) -> str:

@@ -15,10 +15,13 @@ from loopscope.catalog import ACTIVITY_METRICS
 from loopscope.records import (
     NUM_EXPONENT_BINS,
     ActivityReport,
+    Anomaly,
     EpochReport,
     Event,
     GradientSample,
     GradientTable,
+    HealthReport,
+    LayerState,
     LayerStatistics,
     RunInfo,
     SelfReport,
@@ -28,10 +31,12 @@ from loopscope.records import (
 __all__ = [
     "TIME",
     "activity_report",
+    "anomaly",
     "epoch_report",
     "event",
     "gradient_sample",
     "gradient_table",
+    "health_report",
     "layer_statistics",
     "run_info",
     "self_report",
@@ -167,6 +172,9 @@ def layer_statistics(layers: Sequence[str] = LAYERS, **changes: Any) -> LayerSta
         "num_nonfinite_steps": np.zeros(len(layers), dtype=np.int64),
         "zero_ratio": rows_G / 100,
         "num_sampled_steps": 2,
+        "health": ("healthy",) * len(layers),
+        "health_rule": ("",) * len(layers),
+        "trend": rows_G / 2,
     }
     return LayerStatistics(**values | changes)
 
@@ -216,6 +224,30 @@ def event(kind: str = "nonfinite_gradient", severity: str = "critical", step: in
         "time_unix_seconds": TIME + 0.1 * step,
     }
     return Event(**values | changes)
+
+
+def anomaly(kind: str = "nonfinite_gradient", severity: str = "critical", **changes: Any) -> Anomaly:
+    """Return an anomaly that is open since step 1, in the layer `head`."""
+    values: dict[str, Any] = {"kind": kind, "severity": severity, "optimizer": None, "step": 1, "layers": ("head",)}
+    return Anomaly(**values | changes)
+
+
+def health_report(*anomalies: Anomaly, **changes: Any) -> HealthReport:
+    """Return what is open at step 1; layers are put into the state `nonfinite`, unless given."""
+    layers: dict[str | None, dict[str, LayerState]] = {}
+    for each in anomalies:
+        states = {layer: LayerState(state="nonfinite", rule=each.kind) for layer in each.layers}
+        layers[each.optimizer] = layers.get(each.optimizer, {}) | states
+    values: dict[str, Any] = {
+        "run": "run-1",
+        "agent": "model",
+        "rank": None,
+        "time_unix_seconds": TIME + 0.1,
+        "step": 1,
+        "anomalies": anomalies,
+        "layers": layers,
+    }
+    return HealthReport(**values | changes)
 
 
 def self_report(**changes: Any) -> SelfReport:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tests.builders import gradient_table, step_report
+from tests.builders import gradient_table, run_info, step_report
 
 from loopscope.detectors import default_detectors
+from loopscope.guard import Guard
+from loopscope.judging import Judge
 from loopscope.protocols import Detector
 from loopscope.records import Event, StepReport
 
@@ -24,10 +26,10 @@ def see(detector: Detector, reports: Iterable[StepReport]) -> list[Event]:
 
 
 def alarms(reports: Sequence[StepReport]) -> list[Event]:
-    """Return the events of warning and above of all default detectors, in the order in which they are told."""
-    detectors = default_detectors()
-    events = [event for report in reports for detector in detectors for event in detector.see(report)]
-    return [event for event in events if event.severity != "info"]
+    """Return the events of warning and above of all default detectors, with their causes, in their order."""
+    ranks = {layer: rank for rank, layer in enumerate(next((r.gradients.layers for r in reports if r.gradients), ()))}
+    judge = Judge(run_info(layer_ranks=ranks), default_detectors(), Guard(strict=True))
+    return [event for report in reports for event in judge.judge(report) if event.severity != "info"]
 
 
 def noise(num_steps: int, num_columns: int = 3, *, sigma: float = 0.3, seed: int = 0) -> npt.NDArray[np.float64]:

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tests.waiting import wait_until
 
-__all__ = ["PrometheusServer", "Result"]
+__all__ = ["PrometheusServer", "Result", "free_port"]
 
 Result = dict[frozenset[tuple[str, str]], float]
 """Values by label set, without the labels that the scrape adds (`instance`, `job`)."""
@@ -24,7 +24,8 @@ Result = dict[frozenset[tuple[str, str]], float]
 class PrometheusServer:
     """Scrapes `targets` ("host:port") from entering until leaving; it stops only its own process.
 
-    `directory` is to be a temporary one. `rules` are rule files. `is_installed` says whether there is a binary.
+    `directory` is to be a temporary one. `rules` are rule files, `scrape` further keys of the scrape
+    configuration. `is_installed` says whether there is a binary.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class PrometheusServer:
         *,
         scrape_interval: str = "200ms",
         rules: Sequence[Path] = (),
+        alertmanagers: Sequence[str] = (),
+        scrape: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._directory = directory
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         # JSON is YAML.
         configuration = {
@@ -46,7 +49,8 @@ class PrometheusServer:
                 "evaluation_interval": scrape_interval,
             },
             "rule_files": [str(path) for path in rules],
-            "scrape_configs": [{"job_name": "training", "static_configs": [{"targets": list(targets)}]}],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
+            "scrape_configs": [{"job_name": "training", "static_configs": [{"targets": list(targets)}], **scrape}],
         }
         (directory / "prometheus.yml").write_text(json.dumps(configuration))
 
@@ -113,7 +117,8 @@ class PrometheusServer:
             return json.load(answer)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback that nobody listened on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

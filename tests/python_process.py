@@ -56,5 +56,5 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    paths = [str(ROOT / "agent"), str(ROOT / "exporters"), os.environ.get("PYTHONPATH", "")]
+    paths = [*(str(ROOT / root) for root in ("agent", "dashboards", "exporters")), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
+from tests.activation_tables import activation_table
 from tests.builders import (
     activity_report,
+    anomaly,
     epoch_report,
     event,
     gradient_sample,
     gradient_table,
+    health_report,
     run_info,
     self_report,
     step_report,
@@ -65,9 +68,17 @@ def everything() -> list[Record]:
     sample = gradient_sample(histogram_GB=np.ones((2, NUM_EXPONENT_BINS), dtype=np.int64), sum_abs=12.0)
     return [
         run_info(),
-        step_report(0, tokens=100, num_tokens=100, grad_scale=1024.0, gradients=gradient_table(sample=sample)),
+        step_report(
+            0,
+            tokens=100,
+            num_tokens=100,
+            grad_scale=1024.0,
+            gradients=gradient_table(sample=sample),
+            activations=activation_table(),
+        ),
         epoch_report(),
         event(),
         self_report(),
         activity_report(),
+        health_report(anomaly()),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,11 +24,17 @@ class Answer(NamedTuple):
         return self.body.decode()
 
 
-def request(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-    """Send one request and return its answer, whatever its status."""
+def request(
+    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+) -> Answer:
+    """Send one request and return its answer, whatever its status; an https address needs a context."""
     parts = urllib.parse.urlsplit(url)
     assert parts.hostname is not None
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=10, context=tls)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
     try:
         connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers=dict(headers or {}))
         answer = connection.getresponse()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
 import torch
 
 from .bus import Bus
@@ -27,8 +26,9 @@ from .notes import Note
 from .outlets import Outlets
 from .pipeline import Pipeline
 from .probing import Probing
-from .records import ActivityReport, EpochReport, Event, SelfReport, StepReport
+from .records import ActivityReport, EpochReport, Event, HealthReport, SelfReport, StepReport
 from .runs import run_info
+from .vitals import Vitals
 
 __all__ = ["Agent"]
 
@@ -64,9 +64,9 @@ class Agent:
         self._guard = Guard(limit=config.fault_limit, strict=config.strict)
         self._hooks = HookSet()
         self._notebook = Notebook()
-        self._process = psutil.Process()
         names = Names(models, config.max_layers)
         self._info = run_info(name, models, names.plan, len(names.by_id), config)
+        self._vitals = Vitals(self._info, self._guard)
         self._outlets: Outlets = Outlets.open(config, self._info, [agent._outlets for agent in others])
         self._pipeline = Pipeline(
             self._info,
@@ -75,6 +75,7 @@ class Agent:
             self._guard,
             window_steps=config.window_steps,
             report_self=self._report_self,
+            read_memory=self._vitals.memory_bytes,
         )
         self._bus = Bus(
             self._pipeline.take,
@@ -88,7 +89,15 @@ class Agent:
             config, names, sources, self._bus, spent_ns=lambda: self._hooks.spent_ns, take_notes=self._notebook.end_step
         )
         self._probing = Probing(
-            self._hooks, self._loop, self._guard, self._notebook, config, num_optimizers=len(optimizers)
+            self._hooks,
+            self._loop,
+            self._guard,
+            self._notebook,
+            config,
+            num_optimizers=len(optimizers),
+            names=lambda: names.by_id,
+            models=lambda: names.models,
+            optimizers=lambda: sources.optimizers,
         )
         self._lock = threading.RLock()
         self.is_attached = False
@@ -126,6 +135,17 @@ class Agent:
         """Counters of syncs and compilations by line and frame, None before there was any; `flush` first."""
         activity: ActivityReport | None = self._outlets.recent.latest_activity
         return activity
+
+    @property
+    def health(self) -> HealthReport | None:
+        """Which anomalies are open, and the layers that are not healthy; None while nothing ever was wrong."""
+        health: HealthReport | None = self._outlets.recent.latest_health
+        return health
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether an event of `stop_on` has happened: by default a critical one. `flush` first to be sure."""
+        return self._outlets.stop.should_stop
 
     @property
     def internal_errors(self) -> dict[str, int]:
@@ -257,25 +277,13 @@ class Agent:
     def _report_self(self) -> SelfReport:
         hooks_seconds, worker_seconds = self._hooks.spent_ns / 1e9, self._bus.cpu_seconds
         server_seconds = self._outlets.cpu_seconds
-        begin, end = self._pipeline.first_step_seconds, self._pipeline.last_step_seconds
-        spent_seconds = hooks_seconds + worker_seconds + server_seconds
         self._loop.note_worker(worker_seconds + server_seconds)
-        bare_seconds = (end - begin if begin is not None and end is not None else 0.0) - hooks_seconds
-        with self._process.oneshot():
-            memory, cpu = self._process.memory_info().rss, self._process.cpu_times()
-        return SelfReport(
-            run=self._info.run,
-            agent=self.name,
-            rank=self._info.rank,
-            time_unix_seconds=time.time(),
-            overhead_ratio=spent_seconds / bare_seconds if bare_seconds > 0 else None,
-            overhead_seconds={"hooks": hooks_seconds, "worker": worker_seconds, "server": server_seconds},
-            dropped_reports=self._loop.num_dropped,
-            internal_errors=self._guard.faults(),
-            disabled_parts=self._guard.disabled(),
-            sample_interval_steps=self._loop.sample_interval,
-            process_memory_bytes=memory,
-            process_cpu_seconds=cpu.user + cpu.system,
+        begin, end = self._pipeline.first_step_seconds, self._pipeline.last_step_seconds
+        return self._vitals.report(
+            {"hooks": hooks_seconds, "worker": worker_seconds, "server": server_seconds},
+            end - begin if begin is not None and end is not None else 0.0,
+            num_dropped=self._loop.num_dropped,
+            interval=self._loop.sample_interval,
         )
 
 

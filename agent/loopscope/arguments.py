@@ -42,11 +42,13 @@ def named_optimizers(optimizer: Any) -> dict[str, Optimizer]:
 
 
 def check_device(sync_device: str | None) -> None:
-    """Raise SettingError where there is no such device to wait for; `cpu` simulates one on any machine."""
-    if sync_device in {None, "cpu"}:
+    """Raise SettingError where there is no such device to wait for; `cpu` simulates one on any machine.
+
+    That it is the name of a device, `Config` has checked.
+    """
+    if sync_device is None or sync_device == "cpu":
         return
-    device: Any = getattr(torch, sync_device or "", None)
-    if not (hasattr(device, "synchronize") and device.is_available()):
+    if not getattr(getattr(torch, sync_device, None), "is_available", bool)():
         raise SettingError(
             "sync_device",
             sync_device,

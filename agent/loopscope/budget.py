@@ -51,10 +51,14 @@ class Budget:
 
         A sample that came to nothing, as the worker was behind, is not made up for: each step would try in vain.
         """
-        is_due = self._last_due is None or step - self._last_due >= self.interval
+        is_due = self.will_be_due(step)
         if is_due:
             self._last_due = step
         return is_due
+
+    def will_be_due(self, step: int) -> bool:
+        """Whether step number `step` is going to be, as far as is known before it begins; may be asked at any time."""
+        return self._last_due is None or step - self._last_due >= self.interval
 
     def note_step(self, *, step_seconds: float, base_seconds: float) -> None:
         """Take in the duration of a step without us, and what the statistics of every step cost on it.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .errors import SettingError, UnknownSettingError
+from .predicates import are_exporters, are_places, are_texts, is_number, is_text
+from .records import Event
 
 __all__ = ["ENVIRONMENT_PREFIX", "Config", "is_disabled", "launcher_rank"]
 
@@ -18,6 +19,7 @@ ENVIRONMENT_PREFIX = "LOOPSCOPE_"
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SYNC_DEVICES = (None, "cuda", "xpu", "mps", "cpu")
 _OUTSIDE_CONFIG = frozenset({"DISABLED"})
+_OUTSIDE_ENVIRONMENT = frozenset({"on_event"})
 _logger = logging.getLogger("loopscope")
 
 
@@ -29,8 +31,16 @@ class Config:
     """Address the server binds to; loopback unless you open it."""
     port: int | None = 9464
     """Port of /metrics, /healthz and /api/state: the next free one where it is taken, 0 for any, None for no server."""
+    token: str | None = field(default=None, repr=False)
+    """Bearer token that the server asks for on every path but /healthz, None for none."""
+    tls_certificate: str | None = None
+    """PEM file of the server's certificate (and its chain), which turns TLS on."""
+    tls_key: str | None = None
+    """PEM file of its key, without a passphrase, where that is not in the same file."""
+    discovery_dir: str | None = None
+    """Directory in which each run leaves a file for Prometheus's file_sd_configs while it lasts, None for no file."""
     exporters: tuple[object, ...] = ()
-    """Further exporters: names (`memory`, or an entry point of the group `loopscope.exporters`) or objects."""
+    """Further exporters: names (`otlp`, `memory`, or an entry point of the group `loopscope.exporters`) or objects."""
     jsonl: str | None = None
     """Path of the flight recorder's log; `{agent}`, `{rank}` and `{pid}` are filled in, None for no log."""
     jsonl_max_bytes: int = 64 * 1024 * 1024
@@ -63,8 +73,18 @@ class Config:
     """Lines whose syncs are meant, as `train.py:120`, or whole files, as `metrics.py`."""
     inplace_armed_steps: int = 2
     """Steps after attach in which in-place operations are watched, at up to twice the time; 0 never watches any."""
+    activations: bool = False
+    """Look at activation modules on sampled steps: dead and saturated units, and norms."""
     rules: tuple[str, ...] = ()
     """Changes to the rules of the detectors, as `gradient_spike=off` or `gradient_spike.z_score=8`."""
+    on_event: Callable[[Event], object] | None = None
+    """Called with every event, on the worker thread; what it raises is counted and logged. Not in the environment."""
+    stop_on: tuple[str, ...] = ("critical",)
+    """Severities and kinds of events that set `agent.should_stop`."""
+    dump_dir: str | None = None
+    """Directory to which the last `dump_steps` steps are written when an incident begins, None for nowhere."""
+    dump_steps: int = 100
+    """Step reports that such a file holds, with all their parameters."""
     history: int = 1_000
     """Epoch reports and events kept in agent.epochs and agent.events."""
     ring_slots: int = 128
@@ -77,7 +97,7 @@ class Config:
     """Raise our own faults into the loop instead of counting them: for loopscope's tests and its developers."""
 
     def __post_init__(self) -> None:
-        _check(self, "host", _is_text(self.host), "a host name or an address", "Use 127.0.0.1.")
+        _check(self, "host", is_text(self.host), "a host name or an address", "Use 127.0.0.1.")
         _check_integer(self, "port", 0, 65_535, optional=True)
         _check_integer(self, "jsonl_max_bytes", 4_096, None)
         _check_integer(self, "jsonl_files", 1, 1_000)
@@ -90,10 +110,11 @@ class Config:
         _check_integer(self, "sync_interval", 1, 1_000_000, optional=True)
         _check_integer(self, "sync_budget", 0, 1_000_000, optional=True)
         _check_integer(self, "inplace_armed_steps", 0, 1_000_000)
+        _check_integer(self, "dump_steps", 1, 10_000)
         _check_integer(self, "history", 1, 1_000_000)
         _check_integer(self, "ring_slots", 2, 4_096)
         _check_integer(self, "fault_limit", 1, 1_000_000)
-        is_share = _is_number(self.overhead_budget) and 0 < self.overhead_budget <= 1
+        is_share = is_number(self.overhead_budget) and 0 < self.overhead_budget <= 1
         _check(
             self,
             "overhead_budget",
@@ -101,11 +122,15 @@ class Config:
             "a share of the step time, above 0 and at most 1",
             "0.01 is one per cent.",
         )
-        for name in ("strict", "log_events"):
+        for name in ("strict", "log_events", "activations"):
             _check(self, name, isinstance(getattr(self, name), bool), "True or False", "")
-        for name in ("jsonl", "run"):
+        _check(
+            self, "on_event", self.on_event is None or callable(self.on_event), "a function of an Event, or None", ""
+        )
+        _check(self, "stop_on", are_texts(self.stop_on), 'a tuple of severities and kinds, as "critical"', "")
+        for name in ("jsonl", "run", "dump_dir", "token", "tls_certificate", "tls_key", "discovery_dir"):
             value = getattr(self, name)
-            _check(self, name, value is None or _is_text(value), "a text that is not empty, or None", "")
+            _check(self, name, value is None or is_text(value), "a text that is not empty, or None", "")
         _check(
             self,
             "sync_device",
@@ -116,21 +141,21 @@ class Config:
         _check(
             self,
             "allow_syncs",
-            _are_places(self.allow_syncs),
+            are_places(self.allow_syncs),
             "a tuple of lines as train.py:120, or of files as metrics.py",
             "Copy the site from the event, the metric or the log.",
         )
         _check(
             self,
             "rules",
-            _are_texts(self.rules),
+            are_texts(self.rules),
             "a tuple of texts as gradient_spike.z_score=8",
             "See docs/detectors.md.",
         )
         _check(
             self,
             "exporters",
-            _are_exporters(self.exporters),
+            are_exporters(self.exporters),
             "a tuple of names, or of objects with name, export, flush and close",
             "See loopscope.protocols.Exporter.",
         )
@@ -181,9 +206,12 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         name = variable.removeprefix(ENVIRONMENT_PREFIX)
         if name == variable or name in _OUTSIDE_CONFIG:
             continue
-        if name.lower() not in types:
+        if name.lower() not in types or name.lower() in _OUTSIDE_ENVIRONMENT:
             _logger.warning(
-                "%s", UnknownSettingError(variable, (ENVIRONMENT_PREFIX + known.upper() for known in types))
+                "%s",
+                UnknownSettingError(
+                    variable, (ENVIRONMENT_PREFIX + known.upper() for known in types.keys() - _OUTSIDE_ENVIRONMENT)
+                ),
             )
             continue
         values[name.lower()] = _parse(name, text.strip(), types[name.lower()])
@@ -221,47 +249,13 @@ def _switch(name: str, text: str) -> bool:
 
 
 def _normal(name: str, value: Any) -> Any:
-    if name == "jsonl" and isinstance(value, os.PathLike):
+    if name in {"jsonl", "dump_dir", "tls_certificate", "tls_key", "discovery_dir"} and isinstance(value, os.PathLike):
         return str(Path(value))
-    if name in {"exporters", "allow_syncs", "rules"}:
+    if name in {"exporters", "allow_syncs", "rules", "stop_on"}:
         if isinstance(value, str) or not isinstance(value, Sequence):
             return (value,)
         return tuple(value)
     return value
-
-
-def _is_exporter(value: object) -> bool:
-    if isinstance(value, str):
-        return bool(value)
-    return hasattr(value, "name") and all(callable(getattr(value, verb, None)) for verb in ("export", "flush", "close"))
-
-
-def _are_places(value: object) -> bool:
-    return isinstance(value, tuple) and all(_is_place(place) for place in value)
-
-
-def _is_place(value: object) -> bool:
-    """Whether it is `file`, or `file:line`."""
-    if not isinstance(value, str):
-        return False
-    name, colon, line = value.rpartition(":")
-    return bool(name.strip()) and line.isdecimal() if colon else bool(value.strip()) and not value.isdecimal()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, tuple) and all(_is_text(text) for text in value)
-
-
-def _are_exporters(value: object) -> bool:
-    return isinstance(value, tuple) and all(_is_exporter(exporter) for exporter in value)
 
 
 def _check(config: Config, name: str, is_right: bool, allowed: str, remedy: str) -> None:

@@ -1,7 +1,7 @@
 """What the training thread hands to the worker: plain values, and slots whose numbers arrive later.
 
 Shape legend: P parameters of one optimizer, N of them on one device, W norm pieces (a large parameter
-has several), S sampled elements.
+has several), S sampled elements, A calls of activation modules.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from .notes import Note
 
 __all__ = [
+    "ActivationFrame",
+    "ActivationSites",
     "Clip",
     "EpochMark",
     "Frame",
@@ -115,6 +117,32 @@ class SampleFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationSites:
+    """Whose calls the rows of an ActivationFrame are: see ActivationTable."""
+
+    names: tuple[str, ...]
+    modules: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationFrame:
+    """What activation modules on one device put out: columns dead, lasting, flat (shares) and square, each [A]."""
+
+    values: Values
+    sites: ActivationSites
+    num_units_A: npt.NDArray[np.int64]
+    num_rows_A: npt.NDArray[np.int64]
+    num_elements_A: npt.NDArray[np.int64]
+    has_dead_A: npt.NDArray[np.bool_]
+    has_flat_A: npt.NDArray[np.bool_]
+    is_output_A: npt.NDArray[np.bool_]
+    num_unseen: int = 0
+    num_functional: int | None = None
+    num_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
     """One call of clip_grad_norm_; the scalar clip_norm_i holds the norm it clipped by."""
 
@@ -140,10 +168,13 @@ class StepFrame:
     skipped: str | None
     timeline: Timeline | None
     """The device's own clock, None on the CPU."""
+    batch: int | None = None
+    """Index of the last batch within its pass."""
     parts: tuple[Part, ...]
     """One a device; among their scalars are loss, found_inf, grad_scale, unscale, learning_rate_i and clip_norm_i."""
     clips: tuple[Clip, ...] = ()
     samples_taken: tuple[SampleFrame, ...] = ()
+    activations: tuple[ActivationFrame, ...] = ()
     is_sampled: bool = False
     tokens: int | None = None
     logged: dict[str, float] = field(default_factory=dict)
@@ -172,6 +203,7 @@ class StepFrame:
         """Everything that is on its way from a device, to be waited for and then released."""
         yield from (part.values for part in (*self.parts, *self.logged_parts))
         yield from (sample.values for sample in self.samples_taken)
+        yield from (activations.values for activations in self.activations)
         if self.timeline is not None:
             yield self.timeline
 

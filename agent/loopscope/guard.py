@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
+from typing import Any
 
 __all__ = ["Guard", "Site"]
 
@@ -55,6 +57,19 @@ class Guard:
             with self._lock:
                 site = self._sites.setdefault(name, Site(self, name))
         return site
+
+    def gather(self, calls: Sequence[tuple[Callable[[Any], Iterable[Any]], Site]], argument: Any) -> list[Any]:
+        """Return what all calls of `argument` return, one after the other: as `with site:` around each, but cheaper."""
+        results: list[Any] = []
+        for call, site in calls:
+            if site.is_enabled:
+                try:
+                    results += call(argument)
+                except Exception as fault:
+                    self.note(site, fault)
+                    if self.strict:
+                        raise
+        return results
 
     def note(self, site: Site, fault: BaseException) -> None:
         """Count a fault of `site`, log the first with its traceback, and switch the site off at the limit."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .records import SyncCount
+from .records import HookCount, HookSilence, NonfiniteOrigin, SyncCount
 
-__all__ = ["AllocatorNote", "CompileNote", "InplaceNote", "NondeterminismNote", "Note"]
+__all__ = ["AllocatorNote", "CompileNote", "InplaceNote", "NondeterminismNote", "Note", "PauseNote"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,15 @@ class AllocatorNote:
     event: str
     """One of `catalog.ALLOCATOR_EVENTS`."""
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseNote:
+    """What the garbage collector took since the note before."""
+
+    seconds: float
+    generation: int
+    """The oldest generation that it went through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,8 @@ class CompileNote:
     """What came where a variant before had a value compiled in."""
     skips_frame: bool = False
     """Whether the whole function runs eager because of the break."""
+    is_without_cuda: bool = False
+    """Whether the machine has no CUDA device, so that there are no CUDA graphs at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,4 +102,14 @@ class InplaceNote:
     """`checkpoint`, `save_on_cpu` or `saved_tensors_hooks`, under which PyTorch checks nothing."""
 
 
-Note: TypeAlias = SyncCount | AllocatorNote | NondeterminismNote | CompileNote | InplaceNote
+Note: TypeAlias = (
+    SyncCount
+    | NonfiniteOrigin
+    | HookCount
+    | HookSilence
+    | AllocatorNote
+    | PauseNote
+    | NondeterminismNote
+    | CompileNote
+    | InplaceNote
+)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from .records import ActivityReport, EpochReport, Event, StepReport
+from .records import ActivityReport, EpochReport, Event, HealthReport, StepReport
 
 __all__ = ["NullAgent"]
 
@@ -21,6 +21,8 @@ class NullAgent:
     epochs: tuple[EpochReport, ...] = ()
     events: tuple[Event, ...] = ()
     activity: ActivityReport | None = None
+    health: HealthReport | None = None
+    should_stop = False
     internal_errors: Mapping[str, int] = MappingProxyType({})
 
     def log(self, *, loss: Any = None, samples: int | None = None, tokens: int | None = None, **values: Any) -> None:

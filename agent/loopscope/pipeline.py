@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from .activity import Activity, Moment
@@ -11,13 +13,30 @@ from .assembly import Assembler
 from .epochs import EpochAggregator
 from .frames import EpochMark, Frame, Notes, StepFrame
 from .guard import Guard, Site
-from .notes import Note
+from .judging import Judge
+from .notes import AllocatorNote, Note, PauseNote
 from .protocols import Detector, Exporter
-from .records import EpochReport, Event, Record, RunInfo, SelfReport, StepReport, SyncCount
+from .records import (
+    EpochReport,
+    Event,
+    HookCount,
+    HookSilence,
+    NonfiniteOrigin,
+    Record,
+    RunInfo,
+    SelfReport,
+    StepReport,
+    SyncCount,
+)
 
 __all__ = ["Pipeline"]
 
 _SELF_REPORT_SECONDS = 1.0
+_MEMORY_SECONDS = 0.05
+_OF_STEPS = (NonfiniteOrigin, PauseNote, HookCount, HookSilence)
+"""Notes that tell of a step and are no events by themselves."""
+_MAX_KEPT = 64
+"""A program that takes no steps pauses again and again."""
 
 
 class Pipeline:
@@ -32,10 +51,11 @@ class Pipeline:
         *,
         window_steps: int,
         report_self: Callable[[], SelfReport],
+        read_memory: Callable[[], int],
     ) -> None:
-        self._info, self._guard, self._report_self = info, guard, report_self
+        self._info, self._guard, self._report_self, self._read_memory = info, guard, report_self, read_memory
         self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
-        self._detectors = [(detector, guard.at(f"detector.{detector.name}")) for detector in detectors]
+        self._judge = Judge(info, detectors, guard)
         self._exporters = [(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
         self._activity, self._activity_site = Activity(info), guard.at("activity")
@@ -43,9 +63,11 @@ class Pipeline:
         self._epochs: dict[str | None, EpochAggregator] = {}
         self._lost: dict[str | None, StepFrame] = {}
         """The latest frame that could not be made a report; the next one of its optimizer takes its counts over."""
+        self._kept: deque[Note] = deque(maxlen=_MAX_KEPT)
+        """What was noted in the middle of a step: it belongs to the report of that step."""
         self._latest: StepReport | None = None
         self._announced: set[str] = set()
-        self._self_seconds = 0.0
+        self._self_seconds = self._memory_seconds = 0.0
         self._has_news = True
         self.first_step_seconds: float | None = None
         self.last_step_seconds: float | None = None
@@ -77,8 +99,10 @@ class Pipeline:
         latest = self._latest
         step = self._info.initial_step if latest is None else latest.step + (latest.skipped is None)
         epoch = self._info.initial_epoch if latest is None else latest.epoch
-        for event in self._judge(notes.notes, Moment(step, epoch, notes.time_unix_seconds)):
+        moment = Moment(step, epoch, notes.time_unix_seconds)
+        for event in self._judge.group(self._tell_notes(notes.notes, moment)):
             self._export(event)
+        self._kept += (note for note in notes.notes if isinstance(note, _OF_STEPS))
         self._tell_activity()
         self._has_news = True
 
@@ -134,24 +158,31 @@ class Pipeline:
     def _take_report(self, report: StepReport, notes: Sequence[Note]) -> None:
         self.first_step_seconds = self.first_step_seconds or report.time_unix_seconds
         self.last_step_seconds = report.time_unix_seconds
-        events: list[Event] = []
+        noted: Sequence[Event] = ()
+        if self._kept:
+            notes = (*self._kept, *notes)
+            self._kept.clear()
+        if time.monotonic() - self._memory_seconds >= _MEMORY_SECONDS:
+            self._memory_seconds = time.monotonic()
+            report = dataclasses.replace(report, memory_bytes=self._read_memory())
         if notes:
-            events += self._judge(notes, Moment(report.step, report.epoch, report.time_unix_seconds))
-            syncs = tuple(note for note in notes if isinstance(note, SyncCount))
-            report = dataclasses.replace(report, syncs=syncs, events=tuple(events))
-        events += self._detect(report)
+            noted = self._tell_notes(notes, Moment(report.step, report.epoch, report.time_unix_seconds))
+            report = _with_notes(report, notes, noted)
+        events = self._judge.judge(report, noted)
         if events:
             report = dataclasses.replace(report, events=tuple(events))
         self._latest = report
         self._export(report)
         for event in events:
             self._export(event)
+        for health in self._judge.health(report.step, report.time_unix_seconds):
+            self._export(health)
         if self._epochs_site.is_enabled:
             with self._epochs_site:
                 aggregator = self._epochs.get(report.optimizer)
                 if aggregator is None:
                     aggregator = self._epochs[report.optimizer] = EpochAggregator(self._window_steps)
-                self._take_epochs([aggregator.add(report)])
+                self._take_epochs([aggregator.add(report, self._judge.layers.get(report.optimizer, {}))])
 
     def _end_epochs(self, mark: EpochMark) -> None:
         for aggregator in self._epochs.values():
@@ -165,18 +196,10 @@ class Pipeline:
         for report in reports:
             if report is not None:
                 self._export(report)
-                for event in self._detect(report):
+                for event in self._judge.judge(report):
                     self._export(event)
 
-    def _detect(self, report: StepReport | EpochReport) -> list[Event]:
-        events: list[Event] = []
-        for detector, site in self._detectors:
-            if site.is_enabled:
-                with site:
-                    events += detector.see(report)
-        return events
-
-    def _judge(self, notes: Sequence[Note], moment: Moment) -> Sequence[Event]:
+    def _tell_notes(self, notes: Sequence[Note], moment: Moment) -> Sequence[Event]:
         if self._activity_site.is_enabled:
             with self._activity_site:
                 return self._activity.take(notes, moment)
@@ -228,6 +251,32 @@ class Pipeline:
             rank=self._info.rank,
             time_unix_seconds=time.time(),
         )
+
+
+def _with_notes(report: StepReport, notes: Sequence[Note], noted: Sequence[Event]) -> StepReport:
+    syncs = tuple(note for note in notes if isinstance(note, SyncCount))
+    found = (note for note in notes if isinstance(note, NonfiniteOrigin))
+    origin = next(found, None) if _is_nonfinite(report) else None  # else it is of a loss that is not this loop's
+    hooks = tuple(note for note in notes if isinstance(note, HookCount | HookSilence))
+    return dataclasses.replace(
+        report, syncs=syncs, hooks=hooks, origin=origin, pauses=_pauses(notes), events=tuple(noted)
+    )
+
+
+def _is_nonfinite(report: StepReport) -> bool:
+    is_bad_loss = report.loss is not None and not math.isfinite(report.loss)
+    return is_bad_loss or (report.gradients is not None and bool(report.gradients.num_nonfinite.any()))
+
+
+def _pauses(notes: Sequence[Note]) -> dict[str, float]:
+    pauses: dict[str, float] = {}
+    for note in notes:
+        if isinstance(note, PauseNote):
+            pauses["garbage_collection"] = pauses.get("garbage_collection", 0.0) + note.seconds
+        elif isinstance(note, AllocatorNote) and note.event != "free":
+            name = f"allocator_{note.event}"
+            pauses[name] = pauses.get(name, 0.0) + note.count
+    return pauses
 
 
 def _named(exporters: Sequence[Exporter]) -> dict[str, Exporter]:

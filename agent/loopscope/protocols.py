@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from .records import EpochReport, Event, Record, StepReport
+from .records import EpochReport, Event, Record, SelfReport, StepReport
 
 __all__ = ["Detector", "Exporter", "Probe"]
 
@@ -29,8 +29,8 @@ class Detector(Protocol):
 
     name: str
 
-    def see(self, report: StepReport | EpochReport) -> Iterable[Event]:
-        """Return the events that this report opens; most reports open none."""
+    def see(self, report: StepReport | EpochReport | SelfReport) -> Iterable[Event]:
+        """Return the events that this report opens; most of them open none."""
 
 
 @runtime_checkable

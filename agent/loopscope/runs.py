@@ -27,6 +27,7 @@ def run_info(agent: str, models: Mapping[str, Module], plan: LayerPlan, num_para
     distinct = {id(parameter): parameter for model in models.values() for parameter in model.parameters()}
     settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     settings["exporters"] = [each if isinstance(each, str) else type(each).__name__ for each in config.exporters]
+    settings["token"] = None if config.token is None else "hidden"
     return RunInfo(
         run=config.run or f"{started}-{os.getpid()}",
         agent=agent,

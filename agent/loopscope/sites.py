@@ -30,9 +30,13 @@ _WRAPPERS = (
     str(_PACKAGE / "probes" / "operators.py"),
 )
 """Our wrappers around PyTorch's functions stand between the user and PyTorch, and are as good as PyTorch's."""
+_READERS = str(_PACKAGE / "probes" / "inplace" / "evidence.py")
+"""What reads tensors for itself among them."""
 _COMMANDS = str(_PACKAGE / "cli") + os.sep
 """The demo is a training script like any other."""
-_GENERATED = ("<frozen ", "<eval_with_key>", "<torch_package", "<__array_function__")
+_GENERATED = ("<frozen ", "<eval_with_key>", "<torch_package", "<__array_function__", "<attrs generated ")
+_OF_DATACLASSES = "__create_fn__."
+"""Their generated methods have the file name of any code that is executed as text."""
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _origins: dict[str, Origin] = {}
 _shown: dict[tuple[str, str], str] = {}
@@ -67,7 +71,7 @@ def _classify(filename: str) -> Origin:
     if filename.startswith(_OURS):
         if filename.startswith(_COMMANDS):
             return Origin.USER
-        return Origin.LIBRARY if filename.startswith(_WRAPPERS) else Origin.OURS
+        return Origin.LIBRARY if filename.startswith(_WRAPPERS) and filename != _READERS else Origin.OURS
     if filename.startswith(_LIBRARIES) and not any(part in filename for part in _INSTALLED):
         return Origin.LIBRARY
     if filename.startswith(_LIBRARIES[2:]):
@@ -83,6 +87,8 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
     fallback = None
     while frame is not None:
         origin = origin_of(frame.f_code.co_filename)
+        if origin is Origin.USER and frame.f_code.co_qualname.startswith(_OF_DATACLASSES):
+            origin = Origin.LIBRARY
         if origin is Origin.USER:
             return frame
         if origin is Origin.OURS and fallback is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
@@ -75,8 +76,15 @@ class HttpServer(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 16
 
-    def __init__(self, family: socket.AddressFamily, address: tuple[str, int], application: WSGIApplication) -> None:
+    def __init__(
+        self,
+        family: socket.AddressFamily,
+        address: tuple[str, int],
+        application: WSGIApplication,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.address_family = family
+        self._tls = tls
         self.cpu_seconds = 0.0
         self.num_faults = 0
         self._connections: dict[socket.socket, float] = {}
@@ -93,14 +101,20 @@ class HttpServer(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; where that fails for want of descriptors, rest a little instead of spinning."""
+        """Accept; where that fails for want of descriptors, rest a little instead of spinning.
+
+        The handshake of TLS is left to the connection's own thread: a client that never begins one holds up nobody.
+        """
         try:
-            return super().get_request()
+            connection, address = super().get_request()
         except BlockingIOError:
             raise
         except OSError:
             time.sleep(0.1)
             raise
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Take the connection if there is room, ending those that have outstayed their time."""
@@ -164,5 +178,5 @@ class HttpServer(ThreadingMixIn, WSGIServer):
 
 
 def _shut(connection: socket.socket, how: int) -> None:
-    with suppress(OSError):
-        connection.shutdown(how)
+    with suppress(OSError):  # of the socket below TLS: an SSLSocket would go on in plain text
+        socket.socket.shutdown(connection, how)

@@ -1,7 +1,7 @@
 """Records as JSON: one object with `version` and `type`, then the record's fields under their own names.
 
-Columns lose the shape suffix of their names: `_P` goes, `_G` and `_GB` become the prefix `layer_`. Unknown is null.
-JSON has no NaN and no infinity: values that really are so are the texts "NaN", "Infinity" and "-Infinity".
+Columns lose the shape suffix of their names: `_P` and `_A` go, `_G` and `_GB` become the prefix `layer_`. Unknown is
+null. JSON has no NaN and no infinity: values that really are so are the texts "NaN", "Infinity" and "-Infinity".
 Columns have 9 significant digits, which carries any float32.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ from loopscope.records import (
     Flags,
     GradientSample,
     GradientTable,
+    HealthReport,
     LayerStatistics,
     Record,
     RunInfo,
     SelfReport,
     StepReport,
-    SyncCount,
 )
 
 __all__ = ["VERSION", "encode"]
@@ -44,9 +44,10 @@ _TYPES: Mapping[type[Record], str] = {
     Event: "event",
     SelfReport: "self",
     ActivityReport: "activity",
+    HealthReport: "health",
 }
 # Events are records of their own; gradients are columns, counters rows.
-_NO_SCALARS = frozenset({"events", "gradients", "counters"})
+_NO_SCALARS = frozenset({"events", "gradients", "counters", "activations"})
 _NAMES = frozenset({"layers", "names", "layer_index_P", "frozen"})
 _PARAMETER_COLUMNS = frozenset({"names", "layer_index_P", "norms", "num_nonfinite", "frozen"}) | {
     field.name for field in fields(GradientSample) if field.name.endswith("_P")
@@ -76,6 +77,8 @@ def encode(
         return _append(text, "gradients", _statistics(record.gradients))
     if isinstance(record, StepReport):
         left_out = (frozenset() if has_parameters else _PARAMETER_COLUMNS) | (frozenset() if has_names else _NAMES)
+        activations = "null" if record.activations is None else _object(record.activations, (), {})
+        text = _append(text, "activations", activations)
         return _append(text, "gradients", _table(record.gradients, left_out))
     if isinstance(record, ActivityReport):
         return _append(text, "counters", _dump(_counters(record)))
@@ -129,7 +132,7 @@ def _object(columns: Any, left_out: Collection[str], is_nan: Mapping[str, Flags]
 
 def _key(name: str) -> str:
     stem, _, shape = name.rpartition("_")
-    return {"P": stem, "G": f"layer_{stem}", "GB": f"layer_{stem}"}.get(shape, name)
+    return {"P": stem, "A": stem, "G": f"layer_{stem}", "GB": f"layer_{stem}"}.get(shape, name)
 
 
 def _column(values: npt.NDArray[Any], is_nan: Flags | None) -> str:
@@ -164,10 +167,10 @@ def _plain(value: object) -> object:
         return _plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else _nonfinite(value)
-    if isinstance(value, SyncCount):
+    if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {"" if key is None else str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(entry) for entry in value]
     return str(value)

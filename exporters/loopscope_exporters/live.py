@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from loopscope.records import ActivityReport, EpochReport, Event, Record, RunInfo, SelfReport, StepReport
+from loopscope.records import ActivityReport, EpochReport, Event, HealthReport, Record, RunInfo, SelfReport, StepReport
 
 from .encoding import VERSION, encode
 
@@ -33,6 +33,7 @@ class AgentState:
         self._epoch: EpochReport | None = None
         self._self: SelfReport | None = None
         self._activity: ActivityReport | None = None
+        self._health: HealthReport | None = None
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
     def add(self, record: Record) -> None:
@@ -48,6 +49,8 @@ class AgentState:
                 self._self = record
             elif isinstance(record, ActivityReport):
                 self._activity = record
+            elif isinstance(record, HealthReport):
+                self._health = record
             else:
                 self._run = record
 
@@ -63,6 +66,7 @@ class AgentState:
                 "epoch": self._epoch,
                 "self": self._self,
                 "activity": self._activity,
+                "health": self._health,
             }
             events = list(self._events)
         parts = [f'"{key}":{_object(record)}' for key, record in latest.items()]
@@ -106,7 +110,7 @@ class LiveExporter:
 class StatePage:
     """The WSGI application behind /api/state: {"version": 1, "agents": {name: state}}.
 
-    A state has the keys run, step, epoch, self, activity and events.
+    A state has the keys run, step, epoch, self, activity, health and events.
     """
 
     def __init__(self) -> None:

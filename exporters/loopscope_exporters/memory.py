@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from loopscope.protocols import Exporter
-from loopscope.records import ActivityReport, EpochReport, Event, Record, RunInfo, SelfReport, StepReport
+from loopscope.records import ActivityReport, EpochReport, Event, HealthReport, Record, RunInfo, SelfReport, StepReport
 
 __all__ = ["MemoryExporter", "create"]
 
@@ -33,6 +33,7 @@ class MemoryExporter:
         self._latest: StepReport | None = None
         self._latest_self: SelfReport | None = None
         self._latest_activity: ActivityReport | None = None
+        self._latest_health: HealthReport | None = None
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -79,6 +80,11 @@ class MemoryExporter:
         """The latest counters of syncs and compilations, None before there was any."""
         return self._latest_activity
 
+    @property
+    def latest_health(self) -> HealthReport | None:
+        """What is open since the last change, None while nothing ever was."""
+        return self._latest_health
+
     def export(self, record: Record) -> None:
         """Keep a record."""
         with self._lock:
@@ -96,6 +102,8 @@ class MemoryExporter:
                 self._latest_self = record
             elif isinstance(record, ActivityReport):
                 self._latest_activity = record
+            elif isinstance(record, HealthReport):
+                self._latest_health = record
             else:
                 self._run = record
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["Histogram", "Labels", "Point", "Points", "clean", "put"]
+__all__ = ["Exemplar", "Histogram", "Labels", "Point", "Points", "clean", "put"]
 
 Labels: TypeAlias = dict[str, str]
 
 
+class Exemplar(NamedTuple):
+    """One of the values that a bucket has counted, and the step that it was."""
+
+    value: float
+    step: int
+    time_unix_seconds: float
+
+
 class Histogram(NamedTuple):
-    """Counts by bucket (not cumulative, the last above all bounds) and the sum of what was counted."""
+    """Counts by bucket (not cumulative, the last above all bounds), the sum, and the latest of some buckets."""
 
     counts: Sequence[int]
     sum: float
+    exemplars: Mapping[int, Exemplar] = MappingProxyType({})
+    """By the index of the bucket."""
 
 
 class Point(NamedTuple):

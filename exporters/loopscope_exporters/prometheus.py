@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import Metric
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 
 from loopscope.catalog import METRICS
 from loopscope.catalog import Metric as CatalogMetric
@@ -133,7 +133,9 @@ def _histogram_samples(
     entry: CatalogMetric, name: str, labels: dict[str, str], histogram: Histogram
 ) -> Iterator[Sample]:
     bounds = (*(repr(bound) for bound in entry.buckets), "+Inf")
-    for bound, count in zip(bounds, accumulate(histogram.counts), strict=True):
-        yield Sample(f"{name}_bucket", {**labels, "le": bound}, count)
+    for index, (bound, count) in enumerate(zip(bounds, accumulate(histogram.counts), strict=True)):
+        found = histogram.exemplars.get(index)
+        step = None if found is None else Exemplar({"step": str(found.step)}, found.value, found.time_unix_seconds)
+        yield Sample(f"{name}_bucket", {**labels, "le": bound}, count, exemplar=step)
     yield Sample(f"{name}_count", labels, sum(histogram.counts))
     yield Sample(f"{name}_sum", labels, histogram.sum)

@@ -27,13 +27,16 @@ from loopscope.records import (
     Event,
     Floats,
     GradientTable,
+    HealthReport,
     Record,
     RunInfo,
     SelfReport,
     StepReport,
 )
 
+from .activations import ActivationSeries
 from .activity import ActivitySeries
+from .health import HealthSeries
 from .points import Histogram, Labels, Point, Points, clean, put
 from .tally import Tally
 
@@ -61,6 +64,8 @@ class AgentSeries:
         self._run: RunInfo | None = None
         self._self: SelfReport | None = None
         self._activity = ActivitySeries()
+        self._health = HealthSeries()
+        self._activations = ActivationSeries()
         self._left_out: set[Hashable] = set()
 
     def add(self, record: Record) -> None:
@@ -68,6 +73,7 @@ class AgentSeries:
         with self._lock:
             if isinstance(record, StepReport):
                 self._tally(record.optimizer).add(record)
+                self._activations.add(record.activations)
             elif isinstance(record, EpochReport):
                 self._tally(record.optimizer).epoch = record
             elif isinstance(record, Event):
@@ -76,6 +82,8 @@ class AgentSeries:
                 self._self = record
             elif isinstance(record, ActivityReport):
                 self._activity.add(record)
+            elif isinstance(record, HealthReport):
+                self._health.add(record)
             else:
                 self._add_run(record)
 
@@ -91,7 +99,9 @@ class AgentSeries:
                 self._collect_self(self._self, points)
             if self._run is not None:
                 self._activity.collect(self._labels, points)
-                num_left_out = len(self._left_out) + self._activity.num_left_out
+                self._health.collect(self._labels, points)
+                self._activations.collect(self._labels, points)
+                num_left_out = len(self._left_out) + self._activity.num_left_out + self._health.num_left_out
                 points["loopscope.series_dropped"].append(Point(self._labels, num_left_out))
         return points
 
@@ -157,6 +167,8 @@ class AgentSeries:
             self._put_layer(points, "loopscope.gradient.nonfinite", optimizer, layer, count)
         if tally.gradients is not None:
             self._collect_gradients(optimizer, tally.gradients, labels, points)
+            for layer, state, value in self._health.states(optimizer, tally.gradients.layers):
+                self._put_layer(points, "loopscope.layer.health", optimizer, layer, value, state=state)
         if tally.sampled is not None:
             self._collect_sample(optimizer, tally.sampled, points)
         if tally.epoch is not None:
@@ -169,7 +181,7 @@ class AgentSeries:
         put(points, "loopscope.tokens", labels, tally.num_tokens)
         self._split(points, "loopscope.skipped_steps", labels, "reason", tally.num_skipped.items())
         self._split(points, "loopscope.step.phase", labels, "phase", tally.phase_seconds.items())
-        durations = Histogram(tally.duration_counts.copy(), tally.duration_sum)
+        durations = Histogram(tally.duration_counts.copy(), tally.duration_sum, tally.duration_exemplars.copy())
         points["loopscope.step.duration"].append(Point(labels, durations))
         counts = tally.magnitude_counts
         if counts is not None:

@@ -18,8 +18,10 @@ from prometheus_client.exposition import gzip_accepted
 from loopscope.errors import SettingError
 
 from .connections import HttpServer
+from .security import Security
 
 if TYPE_CHECKING:
+    import ssl
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["MetricsServer"]
@@ -44,11 +46,11 @@ class MetricsServer:
     answers only requests that name a loopback host, so that no web page can reach it by DNS rebinding.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 9464) -> None:
-        self._host = host
-        self._http = _bind(host, port, self._answer)
+    def __init__(self, host: str = "127.0.0.1", port: int = 9464, security: Security | None = None) -> None:
+        self._host, self._security = host, security or Security()
+        self._http = _bind(host, port, self._answer, self._security.context())
         self.port: int = self._http.server_address[1]
-        self._is_loopback = ipaddress.ip_address(str(self._http.server_address[0]).split("%")[0]).is_loopback
+        self._is_loopback = self._address.is_loopback
         self._routes: dict[str, WSGIApplication] = {"/healthz": _healthz}
         self._lock = threading.Lock()
         self._num_holders = 0
@@ -61,14 +63,36 @@ class MetricsServer:
             _logger.info("loopscope: serving on %s", self.url)
         else:
             _logger.warning("loopscope: port %d is taken, serving on %s instead", port, self.url)
+        if not self._is_loopback and self._security.is_open:
+            _logger.warning(
+                "loopscope: everybody who reaches %s can read this run; set token, or tls_certificate and tls_key",
+                self.url,
+            )
 
     @property
     def url(self) -> str:
         """Address without a path; loopback where the server is bound to every interface."""
-        address = ipaddress.ip_address(str(self._http.server_address[0]).split("%")[0])
+        address = self._address
         if address.is_unspecified:
             address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-        return f"http://[{address}]:{self.port}" if address.version == 6 else f"http://{address}:{self.port}"
+        name = f"[{address}]" if address.version == 6 else str(address)
+        return f"{self.scheme}://{name}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """`http`, or `https` with a certificate."""
+        return self._security.scheme
+
+    @property
+    def target(self) -> str:
+        """Host and port for a scraper: this host's name where the server is bound to every interface."""
+        if self._address.is_unspecified:
+            return f"{socket.gethostname()}:{self.port}"
+        return self.url.partition("://")[2]
+
+    @property
+    def _address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        return ipaddress.ip_address(str(self._http.server_address[0]).split("%")[0])
 
     @property
     def is_closed(self) -> bool:
@@ -157,6 +181,9 @@ class MetricsServer:
     def _route(self, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes]:
         if not self._is_host_allowed(environ.get("HTTP_HOST")):
             return _text("403 Forbidden", "this server answers only to localhost")
+        if not self._security.admits(environ["PATH_INFO"], environ):
+            status, headers, body = _text("401 Unauthorized", "give the header Authorization: Bearer TOKEN")
+            return status, [*headers, ("WWW-Authenticate", "Bearer")], body
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             status, headers, body = _text("405 Method Not Allowed", "use GET or HEAD")
             return status, [*headers, ("Allow", "GET, HEAD")], body
@@ -174,11 +201,11 @@ class MetricsServer:
         return name in _LOOPBACK_NAMES or name == self._host.lower()
 
 
-def _bind(host: str, port: int, application: WSGIApplication) -> HttpServer:
+def _bind(host: str, port: int, application: WSGIApplication, tls: ssl.SSLContext | None) -> HttpServer:
     family, address = _resolve(host)
     for candidate in (port,) if port == 0 else range(port, min(port + MAX_PORTS_TRIED, 65_535) + 1):
         try:
-            return HttpServer(family, (address, candidate), application)
+            return HttpServer(family, (address, candidate), application, tls)
         except OSError as fault:
             if fault.errno == errno.EADDRINUSE:
                 continue

@@ -22,6 +22,8 @@ from loopscope.records import (
     StepReport,
 )
 
+from .points import Exemplar
+
 __all__ = ["Tally"]
 
 _N = TypeVar("_N", int, float)
@@ -39,6 +41,7 @@ class Tally:
     __slots__ = (
         "_magnitude_bins_B",
         "duration_counts",
+        "duration_exemplars",
         "duration_sum",
         "epoch",
         "gradients",
@@ -65,6 +68,7 @@ class Tally:
         self.phase_seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.duration_counts = [0] * (len(_DURATION_BOUNDS) + 1)
         self.duration_sum = 0.0
+        self.duration_exemplars: dict[int, Exemplar] = {}
         self.magnitude_sum = 0.0
         self._magnitude_bins_B: Integers | None = None
         self.latest: StepReport | None = None
@@ -106,7 +110,9 @@ class Tally:
     def _add_taken(self, report: StepReport) -> None:
         self.last_step_time = report.time_unix_seconds
         if report.duration_seconds is not None:
-            self.duration_counts[bisect_left(_DURATION_BOUNDS, report.duration_seconds)] += 1
+            bucket = bisect_left(_DURATION_BOUNDS, report.duration_seconds)
+            self.duration_counts[bucket] += 1
+            self.duration_exemplars[bucket] = Exemplar(report.duration_seconds, report.step, report.time_unix_seconds)
             self.duration_sum += report.duration_seconds
 
     def _add_gradients(self, table: GradientTable) -> None:

@@ -15,6 +15,7 @@ from loopscope.catalog import (
     CONSTANT_LABELS,
     EVENT_KINDS,
     MAX_FRAMES,
+    MAX_INCIDENTS,
     MAX_LAYERS,
     MAX_OPTIMIZERS,
     MAX_SERIES,
@@ -159,8 +160,11 @@ def test_bound_of_lines_and_frames_is_theirs_and_other(family: Metric) -> None:
 
 @every_metric
 def test_bound_covers_every_layer(family: Metric) -> None:
-    """A family by layer has room for all of them, with each closed value."""
-    assert "layer" not in family.labels or family.bound >= MAX_LAYERS * max(1, len(family.values))
+    """A family by layer has room for all of them, with each closed value; open anomalies have a bound of their own."""
+    if family.name == "loopscope.incident.info":
+        assert family.bound == MAX_INCIDENTS
+    else:
+        assert "layer" not in family.labels or family.bound >= MAX_LAYERS * max(1, len(family.values))
 
 
 @every_metric
@@ -170,13 +174,25 @@ def test_bound_of_a_histogram_covers_its_series(family: Metric) -> None:
 
 
 def test_bounds_add_up_to_less_than_the_limit() -> None:
-    """No agent has more than MAX_SERIES series."""
-    assert sum(family.bound for family in METRICS) <= MAX_SERIES
+    """No agent has more than MAX_SERIES series: of families that stand in for each other it has one."""
+    expected = sum(family.bound for family in METRICS if not family.instead_of and not family.is_opt_in)
+
+    assert catalog.series_bound() == expected <= MAX_SERIES
+
+
+@every_metric
+def test_a_family_stands_in_for_one_that_is_no_smaller(family: Metric) -> None:
+    """What is counted instead of it has to exist, with the same labels, and to have as many series at the least."""
+    if family.instead_of:
+        assert metric(family.instead_of).bound >= family.bound
+        assert metric(family.instead_of).labels == family.labels
+        assert not metric(family.instead_of).instead_of
 
 
 def test_anomalies_have_room_for_every_kind() -> None:
-    """The counter of anomalies has a child for each kind of event."""
+    """The counter of anomalies, and whether one is open, have a child for each kind of event."""
     assert metric("loopscope.anomalies").bound >= len(EVENT_KINDS)
+    assert metric("loopscope.anomaly.active").bound >= len(EVENT_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -253,10 +269,12 @@ def test_documentation_tells_of_every_event(generate: ModuleType, kind: EventKin
 
 
 def test_documentation_states_the_sum_of_the_bounds(generate: ModuleType) -> None:
-    """The sum and the limit are there to compare."""
-    total = sum(family.bound for family in METRICS)
+    """The sum and the limit are there to compare, and what the sum leaves out is marked."""
+    text = generate.render()
 
-    assert f"{total:,} series; the limit is {MAX_SERIES:,}" in generate.render()
+    assert f"{catalog.series_bound():,} series; the limit is {MAX_SERIES:,}" in text
+    assert text.count("| In place of") + text.count(". In place of") == sum(bool(each.instead_of) for each in METRICS)
+    assert text.count("Only where a setting asks for it.") == sum(each.is_opt_in for each in METRICS)
 
 
 @pytest.mark.parametrize(("text", "code"), [(None, 1), ("stale", 1), ("current", 0)])

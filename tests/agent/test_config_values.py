@@ -61,6 +61,18 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("allow_syncs", "", ()),
     ("rules", "gradient_spike=off, loss_spike.z_score=8", ("gradient_spike=off", "loss_spike.z_score=8")),
     ("inplace_armed_steps", "0", 0),
+    ("activations", "on", True),
+    ("on_event", "", print),
+    ("stop_on", "critical, memory_creep", ("critical", "memory_creep")),
+    ("stop_on", "", ()),
+    ("dump_dir", "dumps", "dumps"),
+    ("dump_dir", "none", None),
+    ("dump_steps", "10", 10),
+    ("token", "secret", "secret"),
+    ("token", "none", None),
+    ("tls_certificate", "certificate.pem", "certificate.pem"),
+    ("tls_key", "key.pem", "key.pem"),
+    ("discovery_dir", "/var/run/loopscope", "/var/run/loopscope"),
     ("history", "10", 10),
     ("ring_slots", "2", 2),
     ("log_events", "off", False),
@@ -83,6 +95,10 @@ WRONG: list[tuple[str, Any]] = [
     ("jsonl_files", 0),
     ("jsonl_files", 1_001),
     ("run", ""),
+    ("token", ""),
+    ("tls_certificate", ""),
+    ("tls_key", 3),
+    ("discovery_dir", ""),
     ("run", 7),
     ("overhead_budget", 0),
     ("overhead_budget", -0.01),
@@ -123,6 +139,15 @@ WRONG: list[tuple[str, Any]] = [
     ("inplace_armed_steps", -1),
     ("inplace_armed_steps", 1.5),
     ("inplace_armed_steps", True),
+    ("activations", 1),
+    ("on_event", "print"),
+    ("on_event", 3),
+    ("stop_on", 3),
+    ("stop_on", ("",)),
+    ("dump_dir", ""),
+    ("dump_dir", 3),
+    ("dump_steps", 0),
+    ("dump_steps", 10_001),
     ("history", 0),
     ("ring_slots", 1),
     ("ring_slots", 4_097),
@@ -152,13 +177,21 @@ def test_setting_is_taken_as_an_argument(name: str, text: str, value: Any) -> No
     assert getattr(Config.build({name: value}, environment={}), name) == value
 
 
-@pytest.mark.parametrize(("name", "text", "value"), SETTINGS)
+@pytest.mark.parametrize(("name", "text", "value"), [each for each in SETTINGS if each[0] != "on_event"])
 def test_setting_is_taken_from_the_environment(name: str, text: str, value: Any) -> None:
     """Each setting is also LOOPSCOPE_<NAME>, written as text, of the same type as the argument."""
     setting = getattr(Config.build({}, environment={f"LOOPSCOPE_{name.upper()}": f" {text} "}), name)
 
     assert setting == value
     assert type(setting) is type(value)
+
+
+def test_a_function_cannot_come_from_the_environment(caplog: pytest.LogCaptureFixture) -> None:
+    """A name of a function in the environment would be code from outside: it is left alone, with a warning."""
+    config = Config.build({}, environment={"LOOPSCOPE_ON_EVENT": "os.system"})
+
+    assert config == Config()
+    assert caplog.text.count("LOOPSCOPE_ON_EVENT") == 1
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
@@ -216,6 +249,7 @@ def test_config_itself_takes_exporters_as_a_tuple(value: Any) -> None:
 def test_jsonl_may_be_a_path() -> None:
     """`jsonl=` takes a path object as well."""
     assert Config.build({"jsonl": Path("runs") / "log.jsonl"}, environment={}).jsonl == str(Path("runs/log.jsonl"))
+    assert Config.build({"dump_dir": Path("runs")}, environment={}).dump_dir == "runs"
 
 
 def test_configuration_is_frozen() -> None:

@@ -13,7 +13,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader
 
 from loopscope.assembly import steps
-from loopscope.records import EpochReport, Event, RunInfo, SelfReport, StepReport
+from loopscope.records import EpochReport, Event, HealthReport, RunInfo, SelfReport, StepReport
 
 
 class Gate:
@@ -209,14 +209,17 @@ def test_slots_come_back_where_no_report_can_be_made(loop, monkeypatch):
 
 
 def test_records_arrive_in_their_order(loop, gate):
-    """First the run, then each step with its events, its epoch after its last step, and the self report last."""
+    """First the run, then each step with its events and the health after it, then its epoch; the self report last."""
     with watch(loop.model, loop.optimizer, exporters=(gate,)) as watched:
         for inputs in DataLoader(samples(6), batch_size=3):
             loop.step(inputs, overflows=True)
         assert watched.agent.flush()
 
     kinds = [type(record) for record in gate.records if not isinstance(record, SelfReport)]
-    assert kinds == [RunInfo, StepReport, Event, StepReport, Event, EpochReport]  # the gradient, then the loss
+    step = [StepReport, Event, HealthReport]
+    assert kinds == [RunInfo, *step, *step, EpochReport]
+    events = [(record.step, record.kind) for record in gate.records if isinstance(record, Event)]
+    assert events == [(0, "nonfinite_gradient"), (1, "nonfinite_loss")]
     assert isinstance(gate.records[-1], SelfReport)
 
 

@@ -13,7 +13,7 @@ BLOCK = "import sys; sys.modules['torch'] = None; "  # every import of it raises
 
 
 def _import(module: str) -> subprocess.CompletedProcess[str]:
-    paths = f"sys.path[:0] = [{str(ROOT / 'agent')!r}, {str(ROOT / 'exporters')!r}]; "
+    paths = f"sys.path[:0] = {[str(ROOT / root) for root in ('agent', 'dashboards', 'exporters')]!r}; "
     command = [sys.executable, "-c", f"{BLOCK}{paths}import {module}"]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
@@ -29,6 +29,8 @@ def _import(module: str) -> subprocess.CompletedProcess[str]:
         "loopscope.detectors.nonfinite",
         "loopscope.epochs",
         "loopscope.pipeline",
+        "loopscope_dashboards.render",
+        "loopscope_dashboards.rules",
         "loopscope_exporters.jsonl",
         "loopscope_exporters.live",
         "loopscope_exporters.log",

@@ -7,14 +7,25 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.builders import activity_report, epoch_report, event, gradient_table, run_info, self_report, step_report
+from tests.builders import (
+    activity_report,
+    anomaly,
+    epoch_report,
+    event,
+    gradient_table,
+    health_report,
+    run_info,
+    self_report,
+    step_report,
+)
 from tests.jsonl_logs import raw_lines, write
 from tests.waiting import wait_until
 
-from loopscope.records import SyncCount
+from loopscope.records import NonfiniteOrigin, SyncCount
 from loopscope_exporters.jsonl import MAX_PENDING, JsonlExporter, read
 
 SYNC = SyncCount(kind="item", site="train.py:120", count=1, seconds=0.0004)
+ORIGIN = NonfiniteOrigin(what="input", operator="addmm", parameter="encoder.0.weight", rows=(3,))
 COUNTERS = {
     "loopscope.device.syncs": {("train.py:120", "item"): 2},
     "loopscope.device.sync": {("train.py:120", "item"): 0.0008},
@@ -22,12 +33,12 @@ COUNTERS = {
 
 
 def test_records_come_back_in_order(path):
-    """Run, steps, epochs and events are one line each; self reports are left out."""
-    write(path, run_info(), step_report(0), event(), self_report(), epoch_report(), step_report(1))
+    """Run, steps, epochs, events and health are one line each; self reports are left out."""
+    write(path, run_info(), step_report(0), event(), health_report(), self_report(), epoch_report(), step_report(1))
 
     entries = list(read(path))
 
-    assert [entry["type"] for entry in entries] == ["run", "step", "event", "epoch", "step"]
+    assert [entry["type"] for entry in entries] == ["run", "step", "event", "health", "epoch", "step"]
     assert [entry["step"] for entry in entries if entry["type"] == "step"] == [0, 1]
     assert all(isinstance(entry["step"], int) for entry in entries if entry["type"] == "step")
 
@@ -135,11 +146,12 @@ def test_the_documented_lines_are_what_is_written(path):
     write(
         path,
         run_info(),
-        step_report(0, syncs=(SYNC,)),
-        step_report(1),
+        step_report(0, syncs=(SYNC,), pauses={"garbage_collection": 0.002}, batch=4, memory_bytes=987_654_321),
+        step_report(1, origin=ORIGIN, batch=5),
         event(),
         epoch_report(),
         activity_report(COUNTERS),
+        health_report(anomaly()),
     )
 
     written = raw_lines(path)
@@ -149,5 +161,7 @@ def test_the_documented_lines_are_what_is_written(path):
     assert nested == [list(entry["gradients"]) for entry in written if "gradients" in entry]
     rows = [[list(row) for name in ("syncs", "counters") for row in entry.get(name, ())] for entry in examples]
     assert rows == [[list(row) for name in ("syncs", "counters") for row in entry.get(name, ())] for entry in written]
-    assert examples[-1]["counters"] == written[-1]["counters"]
-    assert examples[1]["syncs"] == written[1]["syncs"]
+    assert examples[-2]["counters"] == written[-2]["counters"]
+    assert examples[-1] == written[-1]
+    for name in ("syncs", "origin", "pauses", "batch", "memory_bytes"):
+        assert [entry[name] for entry in examples[1:3]] == [entry[name] for entry in written[1:3]]

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests.builders import epoch_report, event, gradient_sample, gradient_table, run_info, self_report, step_report
+from tests.builders import (
+    anomaly,
+    epoch_report,
+    event,
+    gradient_sample,
+    gradient_table,
+    health_report,
+    run_info,
+    self_report,
+    step_report,
+)
 from tests.web import request
 
 from loopscope_exporters.live import LiveExporter
@@ -45,9 +55,11 @@ def state(server: MetricsServer) -> dict:
 
 
 def test_the_latest_of_each_type_is_shown(server, exporter):
-    """Of steps, epochs and self reports the latest is there, of events the last 20."""
+    """Of steps, epochs, health and self reports the latest is there, of events the last 20."""
     for record in (run_info(), step_report(1), step_report(2), epoch_report(0), epoch_report(1), self_report()):
         exporter.export(record)
+    exporter.export(health_report(anomaly(), anomaly("loss_spike", layers=())))
+    exporter.export(health_report(anomaly("loss_spike", layers=())))
     for step in range(30):
         exporter.export(event(step=step))
 
@@ -55,6 +67,7 @@ def test_the_latest_of_each_type_is_shown(server, exporter):
 
     assert (agent["run"]["model"], agent["step"]["step"], agent["epoch"]["epoch"]) == ("Sequential", 2, 1)
     assert agent["self"]["sample_interval_steps"] == 10
+    assert [each["kind"] for each in agent["health"]["anomalies"]] == ["loss_spike"]
     assert [entry["step"] for entry in agent["events"]] == list(range(10, 30))
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from tests.activation_tables import activation_table
 from tests.builders import (
     activity_report,
+    anomaly,
     epoch_report,
     event,
     gradient_sample,
     gradient_table,
+    health_report,
     layer_statistics,
     run_info,
     self_report,
@@ -19,7 +22,7 @@ from tests.builders import (
 from tests.scraping import OF_SHARDS, OPENMETRICS, export, labels_of, scrape, value
 
 from loopscope.activity.counters import Counters
-from loopscope.catalog import ACTIVITY_METRICS, MAX_LAYERS, METRICS
+from loopscope.catalog import ACTIVITY_METRICS, HEALTH_STATES, MAX_LAYERS, METRICS
 
 
 def test_rank_and_optimizer_are_labels_where_they_exist(server, exporter):
@@ -67,8 +70,8 @@ def test_series_beyond_the_bound_are_counted_once(server, exporter):
 
     assert labels_of(samples, "loopscope_gradient_norm", "layer") == set(layers[:MAX_LAYERS])
     assert labels_of(samples, "loopscope_learning_rate", "group") == {str(group) for group in range(8)}
-    # The norm and the non-finite counter of the layer, and the learning rate.
-    assert value(samples, "loopscope_series_dropped_total") == 3
+    # The norm and the non-finite counter of the layer, each state of its health, and the learning rate.
+    assert value(samples, "loopscope_series_dropped_total") == 3 + len(HEALTH_STATES)
 
 
 def every_combination() -> Counters:
@@ -100,6 +103,8 @@ def test_no_family_exceeds_the_bound_of_the_catalog(server, exporter, entry):
     export(exporter, *(event(f"kind-{index}") for index in range(100)))
     export(exporter, self_report(internal_errors={f"part-{index}": 1 for index in range(100)}))
     export(exporter, activity_report(every_combination().snapshot()))
+    export(exporter, step_report(activations=activation_table(100)))
+    export(exporter, health_report(*(anomaly(f"kind-{index}", layers=(layers[index],)) for index in range(100))))
 
     base = entry.prometheus_name
     family = [name for name, _ in scrape(server) if name in {base, f"{base}_bucket", f"{base}_sum", f"{base}_count"}]

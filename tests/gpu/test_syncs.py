@@ -40,6 +40,7 @@ PROGRAMS: dict[str, tuple[str, Callable[[Tensor, Tensor], object]]] = {
     "masked_select": ("masked_select", lambda x, mask: x.masked_select(mask)),
     "to('cpu')": ("copy", lambda x, mask: x.to("cpu")),
     "from pageable memory": ("copy", lambda x, mask: torch.ones(4).to("cuda")),
+    "masked_fill with a number of the device": ("operator", lambda x, mask: x.masked_fill(mask, x.min())),
     "repeat_interleave": ("operator", lambda x, mask: torch.repeat_interleave(x, mask.long())),
 }
 NOT_WAITING: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -48,6 +49,7 @@ NOT_WAITING: dict[str, Callable[[Tensor, Tensor], object]] = {
     "one number under a mask": lambda x, mask: x.clone().__setitem__(mask, 0.0),
     "an index of integers": lambda x, mask: x[torch.arange(4, device="cuda")],
     "to host without waiting": lambda x, mask: x.to("cpu", non_blocking=True),
+    "histc with bounds": lambda x, mask: torch.histc(x, bins=4, min=-1, max=1),
     "sum, kept on the device": lambda x, mask: x.sum().detach(),
 }
 

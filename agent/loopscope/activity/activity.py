@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..notes import AllocatorNote, CompileNote, InplaceNote, NondeterminismNote, Note
-from ..records import ActivityReport, Event, RunInfo, SyncCount
+from ..notes import AllocatorNote, CompileNote, InplaceNote, NondeterminismNote, Note, PauseNote
+from ..records import ActivityReport, Event, HookCount, HookSilence, NonfiniteOrigin, RunInfo, SyncCount
 from .compiles import CompileJournal
 from .counters import Counters
 from .determinism import DeterminismJournal
@@ -77,6 +77,8 @@ class Activity:
     def _take(self, note: Note) -> tuple[Finding, ...]:
         if isinstance(note, SyncCount):
             return self._syncs.take(note, self._counters)
+        if isinstance(note, NonfiniteOrigin | PauseNote | HookCount | HookSilence):
+            return ()  # part of the step's report, which a detector judges
         if isinstance(note, NondeterminismNote):
             return self._determinism.take(note, self._counters)
         if isinstance(note, InplaceNote):

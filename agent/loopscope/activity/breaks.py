@@ -101,6 +101,8 @@ def explain_break(text: str, location: str) -> BreakReason:
             is_intended=True,
         )
     told = kind or text
+    if "_local_scalar_dense" in text:  # .tolist(), whose kind is "Data dependent operator"
+        told = "local_scalar_dense"
     if _ASKED_FOR.search(told):
         return BreakReason("disabled", f"it was asked for: {words}", "None needed where it is meant.", is_intended=True)
     for category, pattern, plain, remedy in _RULES:

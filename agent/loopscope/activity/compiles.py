@@ -105,13 +105,16 @@ class CompileJournal:
     def _skip(self, note: CompileNote, counters: Counters) -> Finding | None:
         counters.add("loopscope.cudagraph_skips", amount=note.count)
         text = " ".join(note.text.split())[:300] or "PyTorch gives no reason"
+        remedy = "Keep inputs on the GPU and unchanged in place, and shapes fixed, or compile without CUDA graphs."
+        if note.is_without_cuda:
+            text, remedy = "this machine has no CUDA device", "None needed."
         if not self._is_new("skip", text):
             return None
         return Finding(
             kind="compile_fallback",
-            severity="warning",
+            severity="info" if note.is_without_cuda else "warning",
             message=f"A compiled graph runs without a CUDA graph: {text}",
-            remedy="Keep inputs on the GPU and unchanged in place, and shapes fixed, or compile without CUDA graphs.",
+            remedy=remedy,
             site=note.site,
             attributes=_attributes(note) | {"category": OTHER, "reason": text},
         )

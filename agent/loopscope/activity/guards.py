@@ -128,14 +128,14 @@ _RULES: tuple[GuardRule, ...] = (
     ),
     _rule(
         "learning_rate",
-        r"\[['\"](?:initial_)?lr['\"]\]|\blr\b\s*==",
+        r"\bparam_groups\[.*\[['\"](?:initial_)?lr['\"]\]",
         "the optimizer's learning rate is a Python number that was compiled in, and a scheduler changed it",
         "Give the optimizer a tensor: lr=torch.tensor(1e-3) (with capturable=True on CUDA).",
     ),
     _rule(
         "batch_of_one",
         r"2 <= (?P<name>[^ ]+?)\.size\(\)\[0\](?!.*\.size\(\))",
-        "dimension 0 of `{name}` is 1, and a size of 1 always has a variant of its own",
+        "dimension 0 of `{name}` is 1 (or 0), and these sizes always have variants of their own",
         f"Avoid a batch of one; {_BATCH}.",
     ),
     _rule(
@@ -173,6 +173,12 @@ _RULES: tuple[GuardRule, ...] = (
         "list_length",
         r"len\((?P<name>.+?)\) [!=]= (?P<old>\d+)",
         "the length of `{name}` was {old} and is now another",
+        "Stack the tensors into one, or keep the length; each length has a variant of its own.",
+    ),
+    _rule(
+        "list_length",
+        r"^not (?P<name>[A-Za-z_][^\s(]*)$",
+        "`{name}` was empty and is not any longer",
         "Stack the tensors into one, or keep the length; each length has a variant of its own.",
     ),
     _rule(

@@ -28,6 +28,8 @@ _NUMBER = re.compile(r"^\S+/\d+(?:_\d+)?: ")
 _LOCAL = re.compile(r"L\['(\w+)'\]")
 _GLOBAL = re.compile(r"G\['(\w+)'\]")
 _COMMENT = re.compile(r"\s{2,}#.*|\s+\(HINT: .*")
+_RATE = re.compile(r"^(?:L\['lr'\]|lr)(?= )")
+_OPTIMIZER = re.compile(r'File "[^"]*[/\\]torch[/\\]optim[/\\]')
 _CHECKED = {"memory_layout": -1, "requires_grad": 1, "dtype": 2, "type": 3}
 """How early an argument's guards are checked, the earliest highest; sizes and values are 0."""
 _UNKNOWN = "Run once with TORCH_LOGS=recompiles_verbose to see all guards that failed."
@@ -37,9 +39,11 @@ def explain_recompilation(guards: Sequence[str]) -> Reason:
     """Return what had changed, from the failed guard of each variant, the newest first.
 
     Of several variants the nearest one counts, the one whose guards went furthest before one failed. And a switch
-    between train and eval is what changed only if no variant for this mode is there already.
+    between train and eval is what changed only if no variant for this mode is there already. Of two values the learning
+    rate counts: not every variant's guard says whose `lr` it is.
     """
-    return min([_explain(guard) for guard in guards] or [_explain("")], key=_distance)
+    reasons = [_explain(guard) for guard in guards] or [_explain("")]
+    return min(reasons, key=lambda reason: (_distance(reason), reason.category != "learning_rate"))
 
 
 def _distance(reason: Reason) -> int:
@@ -78,6 +82,8 @@ def guard_line(guard: str) -> str:
 
 def _explain(guard: str) -> Reason:
     raw = _NUMBER.sub("", guard.strip().split("\n", 1)[0])
+    if _OPTIMIZER.search(guard):  # anywhere else `lr` is a name like any other
+        raw = _RATE.sub("param_groups[0]['lr']", raw)
     plain = _GLOBAL.sub(r"\1", _LOCAL.sub(r"\1", _COMMENT.sub("", raw))).strip()
     for rule in GUARDS:
         match = rule.pattern.search(plain)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..frames import Part, StepFrame, Table
 from ..records import GradientTable, StepReport
+from .activations import activation_table
 from .samples import gradient_sample
 
 __all__ = ["Assembler"]
@@ -74,8 +75,10 @@ class Assembler:
             tokens=frame.tokens,
             learning_rates=rates,
             gradients=gradients,
+            activations=activation_table(frame.activations) if frame.activations else None,
             skipped=skipped,
             grad_scale=scalars.get("grad_scale"),
+            batch=frame.batch,
             overhead_seconds=frame.overhead_seconds,
             num_steps=num_steps,
             num_skipped=num_skipped,

@@ -10,8 +10,12 @@ from .families import (
     CLIP_STAGES,
     CONSTANT_LABELS,
     EPOCH_STATISTICS,
+    HEALTH_STATES,
     LOSS_SOURCES,
+    MAX_ACTIVATIONS,
     MAX_FRAMES,
+    MAX_INCIDENTS,
+    MAX_KINDS,
     MAX_LAYERS,
     MAX_OPTIMIZERS,
     MAX_PARTS,
@@ -37,8 +41,12 @@ __all__ = [
     "CONSTANT_LABELS",
     "EPOCH_STATISTICS",
     "EVENT_KINDS",
+    "HEALTH_STATES",
     "LOSS_SOURCES",
+    "MAX_ACTIVATIONS",
     "MAX_FRAMES",
+    "MAX_INCIDENTS",
+    "MAX_KINDS",
     "MAX_LAYERS",
     "MAX_OPTIMIZERS",
     "MAX_PARTS",
@@ -55,6 +63,7 @@ __all__ = [
     "EventKind",
     "Metric",
     "metric",
+    "series_bound",
 ]
 
 
@@ -64,3 +73,11 @@ def metric(name: str) -> Metric:
         if candidate.name == name:
             return candidate
     raise KeyError(f"no metric {name!r} in the catalog; there are {[m.name for m in METRICS]}")
+
+
+def series_bound() -> int:
+    """Return the series that one agent has at the most: of metrics that stand in for each other one counts.
+
+    Those that a setting has to ask for come on top.
+    """
+    return sum(entry.bound for entry in METRICS if not (entry.instead_of or entry.is_opt_in))

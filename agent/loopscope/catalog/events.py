@@ -52,6 +52,17 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         help="The update is out of proportion to the weights; `info` where it is too small.",
     ),
     EventKind(name="underflow", severity="warning", help="Gradients lie below the range of their number format."),
+    EventKind(
+        name="dead_units",
+        severity="warning",
+        help="Most units of an activation put out nothing for any sample, on several sampled steps.",
+    ),
+    EventKind(
+        name="saturated_units",
+        severity="warning",
+        help="Most of what an activation puts out lies at a flat end of its function, on several sampled steps; "
+        "`info` where the loss has fallen to a tenth.",
+    ),
     EventKind(name="loss_spike", severity="warning", help="The loss was far outside of its usual range for one step."),
     EventKind(
         name="loss_diverging",
@@ -69,7 +80,23 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         severity="warning",
         help="Compiled code was compiled again many times within few steps.",
     ),
+    EventKind(
+        name="hook_leak",
+        severity="warning",
+        help="Hooks pile up on a module, a parameter or an optimizer, or a hook keeps the graphs of all steps.",
+    ),
+    EventKind(
+        name="hook_never_fires",
+        severity="warning",
+        help="A hook does not run: its module is not called though it trains, or was compiled before the hook came; "
+        "`info` where it runs on other modules.",
+    ),
     EventKind(name="input_bound", severity="warning", help="The loop waits for its data most of the time."),
+    EventKind(
+        name="memory_creep",
+        severity="warning",
+        help="The process grows with every step, as if something were kept.",
+    ),
     EventKind(
         name="step_time_outlier",
         severity="info",
@@ -92,7 +119,7 @@ EVENT_KINDS: tuple[EventKind, ...] = (
         name="graph_break",
         severity="warning",
         help="A line at which torch.compile left the graph; `info` where "
-        "that is to be expected (the compiled step of an optimizer).",
+        "that is to be expected (the compiled step of an optimizer) or was asked for (`torch.compiler.disable`).",
     ),
     EventKind(
         name="compile_fallback",

@@ -10,14 +10,20 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from ..records import HEALTH_STATES
+
 __all__ = [
     "ALLOCATOR_EVENTS",
     "BREAK_REASONS",
     "CLIP_STAGES",
     "CONSTANT_LABELS",
     "EPOCH_STATISTICS",
+    "HEALTH_STATES",
     "LOSS_SOURCES",
+    "MAX_ACTIVATIONS",
     "MAX_FRAMES",
+    "MAX_INCIDENTS",
+    "MAX_KINDS",
     "MAX_LAYERS",
     "MAX_OPTIMIZERS",
     "MAX_PARTS",
@@ -32,6 +38,7 @@ __all__ = [
     "SYNC_KINDS",
     "EventKind",
     "Metric",
+    "per_optimizer",
 ]
 
 MAX_LAYERS = 64
@@ -40,12 +47,18 @@ MAX_OPTIMIZERS = 4
 """Optimizers with their own value of the label `optimizer`; further ones are joined under one more, `other`."""
 MAX_SERIES = 2_000
 """Upper bound of the series of one agent (one rank)."""
-MAX_PARTS = 32
+MAX_PARTS = 48
 """Upper bound of the label `part` (probes, exporters, worker, ...)."""
 MAX_SITES = 50
 """Source lines with series of their own in one metric, the closed labels beside them included; the rest is `other`."""
+MAX_ACTIVATIONS = 16
+"""Upper bound of the label `activation`: groups of activation modules."""
 MAX_FRAMES = 32
 """Compiled frames, likewise."""
+MAX_KINDS = 48
+"""Kinds of events: those of the catalog, and some of detectors that others wrote."""
+MAX_INCIDENTS = 16
+"""Open anomalies with a series of their own."""
 OTHER = "other"
 """Value of an open label that the values beyond the bound share."""
 
@@ -125,6 +138,10 @@ class Metric:
     bound: int = 1
     """Series of one agent at the most, histogram buckets, sum and count included."""
     buckets: tuple[float, ...] = ()
+    instead_of: str = ""
+    """The metric that it stands in for: an agent has series of one of the two only."""
+    is_opt_in: bool = False
+    """Whether it has series only where a setting asks for them, beyond the bound of all others together."""
     since: str = "0.1"
 
     @property
@@ -150,3 +167,8 @@ class EventKind:
     name: str
     severity: Literal["info", "warning", "critical"]
     help: str
+
+
+def per_optimizer(count: int = 1) -> int:
+    """Return the series of a metric that each optimizer has, `count` of them, with those of `other`."""
+    return (MAX_OPTIMIZERS + 1) * count

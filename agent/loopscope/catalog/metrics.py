@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from .activity import ACTIVITY_METRICS
 from .families import (
-    CLIP_STAGES,
     EPOCH_STATISTICS,
+    HEALTH_STATES,
     LOSS_SOURCES,
+    MAX_INCIDENTS,
+    MAX_KINDS,
     MAX_LAYERS,
-    MAX_OPTIMIZERS,
     MAX_PARTS,
     OVERHEAD_PARTS,
     PHASES,
     SKIP_REASONS,
     Metric,
+    per_optimizer,
 )
+from .gradients import GRADIENT_METRICS
 
 __all__ = ["METRICS"]
 
 _STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_MAGNITUDE_BUCKETS = tuple(
-    2.0**exponent for exponent in (-48, -40, -32, -28, -24, -20, -16, -14, -12, -10, -8, -6, -4, -2, 0, 4, 8, 16)
-)
-
-
-def _per_optimizer(count: int = 1) -> int:
-    return (MAX_OPTIMIZERS + 1) * count
 
 
 METRICS: tuple[Metric, ...] = (
@@ -40,7 +36,7 @@ METRICS: tuple[Metric, ...] = (
         name="loopscope.steps",
         kind="counter",
         unit="{step}",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Optimizer steps taken, counted from attach (dropped reports included).",
     ),
     Metric(
@@ -49,39 +45,39 @@ METRICS: tuple[Metric, ...] = (
         unit="{step}",
         labels=("reason",),
         values=SKIP_REASONS,
-        bound=_per_optimizer(len(SKIP_REASONS)),
+        bound=per_optimizer(len(SKIP_REASONS)),
         help="Steps that did not happen: skipped by a GradScaler, or gradients zeroed by hand without a step.",
     ),
     Metric(
         name="loopscope.micro_steps",
         kind="counter",
         unit="{step}",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Backward passes, several a step under gradient accumulation.",
     ),
     Metric(
         name="loopscope.samples",
         kind="counter",
         unit="{sample}",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Samples seen, from the batches of the DataLoader or from agent.log(samples=...).",
     ),
     Metric(
         name="loopscope.tokens",
         kind="counter",
         unit="{token}",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Tokens seen, from agent.log(tokens=...).",
     ),
     Metric(
         name="loopscope.step",
         kind="gauge",
         unit="{step}",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Number of the latest step that was reported, initial_step included.",
     ),
     Metric(
-        name="loopscope.epoch", kind="gauge", unit="{epoch}", bound=_per_optimizer(), help="Epoch of the latest step."
+        name="loopscope.epoch", kind="gauge", unit="{epoch}", bound=per_optimizer(), help="Epoch of the latest step."
     ),
     Metric(
         name="loopscope.loss",
@@ -89,7 +85,7 @@ METRICS: tuple[Metric, ...] = (
         unit="",
         labels=("source",),
         values=LOSS_SOURCES,
-        bound=_per_optimizer(len(LOSS_SOURCES)),
+        bound=per_optimizer(len(LOSS_SOURCES)),
         help="Loss of the latest step, unscaled, summed over its micro-steps (source=backward) or as logged.",
     ),
     Metric(
@@ -97,7 +93,7 @@ METRICS: tuple[Metric, ...] = (
         kind="gauge",
         unit="",
         labels=("group",),
-        bound=_per_optimizer(8),
+        bound=per_optimizer(8),
         help="Learning rate of each parameter group (the first 8).",
     ),
     Metric(
@@ -105,7 +101,7 @@ METRICS: tuple[Metric, ...] = (
         kind="histogram",
         unit="s",
         buckets=_STEP_BUCKETS,
-        bound=_per_optimizer(len(_STEP_BUCKETS) + 3),
+        bound=per_optimizer(len(_STEP_BUCKETS) + 3),
         help="Wall time from the end of one optimizer step to the end of the next, validation left out.",
     ),
     Metric(
@@ -114,89 +110,17 @@ METRICS: tuple[Metric, ...] = (
         unit="s",
         labels=("phase",),
         values=PHASES,
-        bound=_per_optimizer(len(PHASES)),
+        bound=per_optimizer(len(PHASES)),
         help="Time spent by phase of the step.",
     ),
     Metric(
         name="loopscope.last_step.timestamp",
         kind="gauge",
         unit="s",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Unix time at which the latest optimizer step ended.",
     ),
-    Metric(
-        name="loopscope.gradient.norm",
-        kind="gauge",
-        unit="",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="Exact L2 norm of the layer's gradient at the latest step: unscaled, after clipping.",
-    ),
-    Metric(
-        name="loopscope.gradient.global_norm",
-        kind="gauge",
-        unit="",
-        labels=("stage",),
-        values=CLIP_STAGES,
-        bound=_per_optimizer(len(CLIP_STAGES)),
-        help="Exact L2 norm of all gradients; pre_clip is there when the step was clipped.",
-    ),
-    Metric(
-        name="loopscope.gradient.local_squares",
-        kind="gauge",
-        unit="",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="Sum of squares of this rank's shard of the layer's gradient (FSDP2); over all ranks, the squared norm.",
-    ),
-    Metric(
-        name="loopscope.gradient.max_abs",
-        kind="gauge",
-        unit="",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="Largest magnitude in the layer's gradient at the latest sampled step (exact).",
-    ),
-    Metric(
-        name="loopscope.gradient.zero_ratio",
-        kind="gauge",
-        unit="1",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="Share of exactly zero elements in the layer's gradient at the latest sampled step (strided sample).",
-    ),
-    Metric(
-        name="loopscope.gradient.nonfinite",
-        kind="counter",
-        unit="{element}",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="NaN or infinite gradient elements, skipped steps included.",
-    ),
-    Metric(
-        name="loopscope.gradient.magnitude",
-        kind="histogram",
-        unit="",
-        buckets=_MAGNITUDE_BUCKETS,
-        bound=_per_optimizer(len(_MAGNITUDE_BUCKETS) + 3),
-        help="Magnitudes of sampled non-zero gradient elements of all layers, buckets at powers of two.",
-    ),
-    Metric(
-        name="loopscope.weight.norm",
-        kind="gauge",
-        unit="",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="Exact L2 norm of the layer's weights at the latest sampled step.",
-    ),
-    Metric(
-        name="loopscope.update.ratio",
-        kind="gauge",
-        unit="1",
-        labels=("layer",),
-        bound=MAX_LAYERS,
-        help="Norm of the update over norm of the weights at the latest sampled step (strided sample).",
-    ),
+    *GRADIENT_METRICS,
     Metric(
         name="loopscope.epoch.gradient_norm",
         kind="gauge",
@@ -212,14 +136,14 @@ METRICS: tuple[Metric, ...] = (
         unit="",
         labels=("weighting",),
         values=("samples", "batches"),
-        bound=_per_optimizer(2),
+        bound=per_optimizer(2),
         help="Mean loss over all steps of the last complete epoch or window.",
     ),
     Metric(
         name="loopscope.epoch.duration",
         kind="gauge",
         unit="s",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Duration of the last complete epoch or window.",
     ),
     Metric(
@@ -227,14 +151,40 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         unit="{event}",
         labels=("kind",),
-        bound=64,
+        bound=MAX_KINDS,
         help="Events of severity warning or critical, by kind.",
+    ),
+    Metric(
+        name="loopscope.anomaly.active",
+        kind="gauge",
+        unit="",
+        labels=("kind",),
+        bound=MAX_KINDS,
+        help="Whether an anomaly of this kind, warning or critical, is open (1) or not (0); kinds that are events of a "
+        "moment (a recompilation, an in-place conflict) never are.",
+    ),
+    Metric(
+        name="loopscope.incident.info",
+        kind="gauge",
+        unit="",
+        labels=("kind", "layer"),
+        bound=MAX_INCIDENTS,
+        help="Constant 1 for each open anomaly; its labels say what and in which layer (empty for the whole loop).",
+    ),
+    Metric(
+        name="loopscope.layer.health",
+        kind="gauge",
+        unit="",
+        labels=("layer", "state"),
+        values=HEALTH_STATES,
+        bound=MAX_LAYERS * len(HEALTH_STATES),
+        help="The state that the layer is in at present (1), and the others (0).",
     ),
     Metric(
         name="loopscope.grad_scale",
         kind="gauge",
         unit="",
-        bound=_per_optimizer(),
+        bound=per_optimizer(),
         help="Scale of the GradScaler at the latest step.",
     ),
     *ACTIVITY_METRICS,

@@ -8,10 +8,13 @@ from typing import Any
 from ..config import Config
 from ..protocols import Detector
 from .accumulation import AccumulatingGradient, AccumulatingRule
+from .activations import DeadUnits, DeadUnitsRule, SaturatedUnits, SaturatedUnitsRule
 from .baseline import ExplodingRule, SpikeRule
 from .growth import GradientGrowth
+from .hooks import HookLeak, HookLeakRule, HookNeverFires, SilentHookRule
 from .layers import DeadRule, FrozenRule, LayerLife
 from .losses import DivergingRule, LossCourse, LossSpikeRule, PlateauRule
+from .memory import MemoryCreep, MemoryCreepRule
 from .nonfinite import NonfiniteGradient, NonfiniteLoss
 from .settings import Rules, parse_rules
 from .storms import DeviceSyncStorm, RecompileStorm, RecompileStormRule, SyncStormRule
@@ -40,13 +43,18 @@ DEFAULT_RULES: Rules = {
     "zero_learning_rate": ZeroLearningRateRule(),
     "update_ratio": UpdateRatioRule(),
     "underflow": UnderflowRule(),
+    "dead_units": DeadUnitsRule(),
+    "saturated_units": SaturatedUnitsRule(),
     "loss_spike": LossSpikeRule(),
     "loss_diverging": DivergingRule(),
     "loss_plateau": PlateauRule(),
     "device_sync_storm": SyncStormRule(),
     "recompile_storm": RecompileStormRule(),
+    "hook_leak": HookLeakRule(),
+    "hook_never_fires": SilentHookRule(),
     "input_bound": InputBoundRule(),
     "step_time_outlier": OutlierRule(),
+    "memory_creep": MemoryCreepRule(),
 }
 """The bounds of every kind, which the setting `rules` changes."""
 
@@ -58,10 +66,15 @@ _BY_KIND: dict[str, Any] = {
     "zero_learning_rate": ZeroLearningRate,
     "update_ratio": UpdateRatio,
     "underflow": Underflow,
+    "dead_units": DeadUnits,
+    "saturated_units": SaturatedUnits,
     "device_sync_storm": DeviceSyncStorm,
     "recompile_storm": RecompileStorm,
+    "hook_leak": HookLeak,
+    "hook_never_fires": HookNeverFires,
     "input_bound": InputBound,
     "step_time_outlier": StepTimeOutlier,
+    "memory_creep": MemoryCreep,
 }
 _BY_FAMILY: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (GradientGrowth, ("exploding_gradient", "gradient_spike")),

@@ -15,7 +15,7 @@ from ..records import Event, StepReport
 from .incidents import Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, Floats
+    from ..records import EpochReport, Floats, SelfReport
 
 __all__ = ["AccumulatingGradient", "AccumulatingRule"]
 
@@ -53,7 +53,7 @@ class AccumulatingGradient:
         self._rule = rule
         self._beginnings: dict[str | None, _Beginning | None] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the one event."""
         if not isinstance(report, StepReport) or report.gradients is None:
             return ()

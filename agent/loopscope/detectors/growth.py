@@ -14,10 +14,10 @@ import numpy as np
 
 from ..records import Event, StepReport
 from .baseline import Baseline, ExplodingRule, SpikeRule
-from .incidents import Incident, Severity, event
+from .incidents import Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, Flags, Floats, GradientTable
+    from ..records import EpochReport, Flags, Floats, GradientTable, SelfReport
 
 __all__ = ["GradientGrowth"]
 
@@ -49,16 +49,19 @@ class GradientGrowth:
 
     def __init__(self, exploding: ExplodingRule | None, spike: SpikeRule | None) -> None:
         self._exploding, self._spike = exploding, spike
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Track] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incidents that this step opens or makes worse."""
         if not isinstance(report, StepReport) or report.gradients is None or report.skipped is not None:
             return ()
         table = report.gradients
         track = self._tracks.get(report.optimizer)
         if track is None or track.layers != table.layers:
-            track = self._tracks[report.optimizer] = _Track(table.layers, self._exploding, self._spike)
+            self.incidents.drop(report.optimizer)
+            track = _Track(report.optimizer, table.layers, self._exploding, self._spike, self.incidents)
+            self._tracks[report.optimizer] = track
         return track.see(report, table)
 
 
@@ -74,7 +77,14 @@ class _Pending:
 class _Track:
     """The norms of one optimizer."""
 
-    def __init__(self, layers: tuple[str, ...], exploding: ExplodingRule | None, spike: SpikeRule | None) -> None:
+    def __init__(
+        self,
+        optimizer: str | None,
+        layers: tuple[str, ...],
+        exploding: ExplodingRule | None,
+        spike: SpikeRule | None,
+        incidents: Incidents,
+    ) -> None:
         self.layers, self._exploding, self._spike = layers, exploding, spike
         size = 1 + len(layers)
         self._baseline = Baseline(size, exploding, spike)
@@ -83,7 +93,8 @@ class _Track:
         self._is_hot = False
         self._rates: deque[float] = deque([0.0], maxlen=2)
         self._pending: _Pending | None = None
-        self._explosion, self._spikes = Incident(_STEPS_TO_CLOSE), Incident(_STEPS_TO_CLOSE)
+        self._explosion = incidents.new("exploding_gradient", optimizer, _STEPS_TO_CLOSE)
+        self._spikes = incidents.new("gradient_spike", optimizer, _STEPS_TO_CLOSE)
 
     def see(self, report: StepReport, table: GradientTable) -> tuple[Event, ...]:
         """Return what this step opens."""
@@ -138,7 +149,8 @@ class _Track:
         ratio = float(np.max(np.where(is_above_C & (self._baseline.highest_C > 0), ratio_C, 0.0)))
         severity = Severity.CRITICAL if ratio >= rule.critical_ratio else Severity.WARNING
         layer = _foremost(self.layers, ratio_C, is_above_C)
-        if not self._explosion.see(severity, report.step, layer):
+        above = [each for each, is_above in zip(self.layers, is_above_C[1:], strict=True) if is_above and each != layer]
+        if not self._explosion.see(severity, report.step, [layer, *above]):
             return ()
         self._pending = None
         norm, before = float(row_C[0]), "anything before"
@@ -169,7 +181,7 @@ class _Track:
         ratio_C = pending.row_C / np.maximum(self._baseline.median_C, _SMALLEST)
         layer = _foremost(self.layers, ratio_C, is_spike_C)
         severity = Severity.INFO if is_clipped else Severity.WARNING
-        if not self._spikes.see(severity, report.step, layer):
+        if not self._spikes.see(severity, report.step, [layer]):
             return ()
         column = int(np.argmax(is_spike_C))
         ratio = float(ratio_C[0]) if is_spike_C[0] else float(ratio_C[column])
@@ -195,7 +207,7 @@ class _Track:
         if not 0 < weights * self._exploding.weight_ratio < norm:
             return ()
         layer, bound = self.layers[int(np.nanargmax(table.layer_norms))], self._exploding.weight_ratio
-        if not self._explosion.see(Severity.WARNING, report.step, layer):
+        if not self._explosion.see(Severity.WARNING, report.step, [layer]):
             return ()
         ratio, weight = norm / weights, "the weights' norm"
         return (

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..records import Event, StepReport
-from .incidents import Severity, event
+from .incidents import Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, Flags, GradientSample, GradientTable
+    from ..records import EpochReport, Flags, GradientSample, GradientTable, Integers, SelfReport
 
 __all__ = ["DeadRule", "FrozenRule", "LayerLife"]
 
@@ -57,16 +57,18 @@ class LayerLife:
 
     def __init__(self, dead: DeadRule | None, frozen: FrozenRule | None) -> None:
         self._dead, self._frozen = dead, frozen
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Track] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return what this step tells."""
         if not isinstance(report, StepReport) or report.gradients is None or report.skipped is not None:
             return ()
         table = report.gradients
         track = self._tracks.get(report.optimizer)
         if track is None or track.names != table.names:
-            track = self._tracks[report.optimizer] = _Track(table)
+            self.incidents.drop(report.optimizer)
+            track = self._tracks[report.optimizer] = _Track(report.optimizer, table, self.incidents)
         events: tuple[Event, ...] = ()
         if self._dead is not None:
             events = track.see_dead(report, table, self._dead.steps)
@@ -80,12 +82,16 @@ class LayerLife:
 class _Track:
     """The parameters of one optimizer."""
 
-    def __init__(self, table: GradientTable) -> None:
+    def __init__(self, optimizer: str | None, table: GradientTable, incidents: Incidents) -> None:
         self.names = table.names
+        self._deaths = incidents.new("dead_layer", optimizer, 1)
+        self._freezes = incidents.new("frozen_layer", optimizer, 1)
         self.frozen: tuple[int, ...] = ()
         self._num_dead_P = np.zeros(len(table.names), np.int64)
         self._was_alive_P = np.zeros(len(table.names), np.bool_)
         self._is_told_P = np.zeros(len(table.names), np.bool_)
+        self._is_reported_P = np.zeros(len(table.names), np.bool_)
+        """Parameters of modules that an event has named and that are dead still."""
         self._steps_since_sample = 0
         self._num_unchanged_G = np.zeros(len(table.layers), np.int64)
         self._has_told_of: set[str] = set()
@@ -99,7 +105,8 @@ class _Track:
         if num_alive == len(self.names):
             if self._is_new or not self._is_clean:
                 self._num_dead_P[:] = 0
-                self._is_told_P[:] = False
+                self._is_told_P[:] = self._is_reported_P[:] = False
+                self._deaths.close()
                 self._was_alive_P[:] = self._is_clean = True
                 self._is_new = False
             return ()
@@ -110,6 +117,9 @@ class _Track:
         self._num_dead_P += report.num_steps
         self._num_dead_P[is_alive_P | table.is_nonfinite] = 0
         self._is_told_P &= ~is_alive_P
+        if self._deaths.severity and (self._is_reported_P & is_alive_P).any():
+            self._is_reported_P &= ~is_alive_P
+            self._deaths.hold(_layers_of(table, np.flatnonzero(self._is_reported_P)), report.step)
         is_dead_P = (self._num_dead_P >= steps) & ~self._is_told_P
         if not is_dead_P.any():
             return ()
@@ -120,7 +130,11 @@ class _Track:
         is_dead_P[list(table.frozen)] = False
         modules = _whole_modules(self.names, is_dead_P | self._is_told_P, is_dead_P)
         self._is_told_P |= is_dead_P
-        return (_dead_event(report, table, modules, is_none_P, int(steps)),) if modules else ()
+        if not modules:
+            return ()
+        self._is_reported_P[[row for rows in modules.values() for row in rows]] = True
+        self._deaths.hold(_layers_of(table, np.flatnonzero(self._is_reported_P)), report.step)
+        return (_dead_event(report, table, modules, is_none_P, int(steps)),)
 
     def see_frozen(self, report: StepReport, table: GradientTable) -> tuple[Event, ...]:
         """Tell once of parameters that were frozen on purpose and that the optimizer has nevertheless."""
@@ -157,11 +171,13 @@ class _Track:
         is_unchanged_G[table.layer_index_P[sample.subnormal_ratio_P > _SUBNORMAL_RATIO]] = False  # that is underflow
         self._num_unchanged_G = np.where(is_unchanged_G, self._num_unchanged_G + 1, 0)
         self._has_told_of -= {table.layers[index] for index in np.flatnonzero(update_G > 0).tolist()}
+        self._freezes.hold([layer for layer in table.layers if layer in self._has_told_of], report.step)
         found = [table.layers[index] for index in np.flatnonzero(self._num_unchanged_G >= rule.samples).tolist()]
         news = [layer for layer in found if layer not in self._has_told_of]
         if not news:
             return ()
         self._has_told_of |= set(news)
+        self._freezes.hold([layer for layer in table.layers if layer in self._has_told_of], report.step)
         others = f" (and {len(news) - 1} more)" if len(news) > 1 else ""
         return (
             event(
@@ -190,7 +206,7 @@ def _whole_modules(names: Sequence[str], is_dead_P: Flags, is_new_P: Flags) -> d
     }
 
 
-def _layers_of(table: GradientTable, rows: Sequence[int]) -> list[str]:
+def _layers_of(table: GradientTable, rows: Sequence[int] | Integers) -> list[str]:
     return [table.layers[index] for index in sorted(set(table.layer_index_P[list(rows)].tolist()))]
 
 
@@ -218,5 +234,6 @@ def _dead_event(
             "modules": list(modules)[:_MAX_NAMED],
             "parameter": table.names[first],
             "is_none": bool(is_none_P[rows].all()),
+            "since_step": max(report.step - int(steps) + 1, 0),
         },
     )

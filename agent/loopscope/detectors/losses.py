@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..records import Event, StepReport
-from .incidents import Incident, Severity, event
+from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport
+    from ..records import EpochReport, SelfReport
 
 __all__ = ["DivergingRule", "LossCourse", "LossSpikeRule", "PlateauRule"]
 
@@ -83,15 +83,17 @@ class LossCourse:
         self, spike: LossSpikeRule | None, diverging: DivergingRule | None, plateau: PlateauRule | None
     ) -> None:
         self._spike, self._diverging, self._plateau = spike, diverging, plateau
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Track] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incidents that this step opens."""
         if not isinstance(report, StepReport) or report.loss is None or report.skipped is not None:
             return ()
         track = self._tracks.get(report.optimizer)
         if track is None:
-            track = self._tracks[report.optimizer] = _Track(self._spike, self._diverging, self._plateau)
+            track = _Track(report.optimizer, self._spike, self._diverging, self._plateau, self.incidents)
+            self._tracks[report.optimizer] = track
         if not math.isfinite(report.loss):
             track.pending = None
             return ()
@@ -105,9 +107,14 @@ class _Track:
     """The losses of one optimizer, and bounds that are taken anew every `_BLOCK_STEPS`."""
 
     def __init__(
-        self, spike: LossSpikeRule | None, diverging: DivergingRule | None, plateau: PlateauRule | None
+        self,
+        optimizer: str | None,
+        spike: LossSpikeRule | None,
+        diverging: DivergingRule | None,
+        plateau: PlateauRule | None,
+        incidents: Incidents,
     ) -> None:
-        self._spike, self._diverging, self._plateau = spike, diverging, plateau
+        self._spike, self._diverging = spike, diverging
         self._losses: deque[float] = deque(maxlen=_WINDOW_STEPS)
         self._num_losses = 0
         self._lowest = math.inf
@@ -116,8 +123,10 @@ class _Track:
         self._streak = self._num_growing = 0
         self._last = math.nan
         self.pending: tuple[StepReport, float] | None = None
-        self._spikes, self._divergence = Incident(_STEPS_TO_CLOSE), Incident(_STEPS_TO_CLOSE)
-        self._course = _Progress(plateau) if plateau is not None else None
+        self._spikes = incidents.new("loss_spike", optimizer, _STEPS_TO_CLOSE)
+        self._divergence = incidents.new("loss_diverging", optimizer, _STEPS_TO_CLOSE)
+        plateaus = incidents.new("loss_plateau", optimizer, 1)
+        self._course = _Progress(plateau, plateaus) if plateau is not None else None
 
     def see(self, report: StepReport, loss: float, ratio: float) -> tuple[Event, ...]:
         """Return what this step opens; `ratio` is the bound of a divergence."""
@@ -234,11 +243,10 @@ class _Track:
 class _Progress:
     """Whether the mean loss still falls."""
 
-    def __init__(self, rule: PlateauRule) -> None:
-        self._rule = rule
+    def __init__(self, rule: PlateauRule, incident: Incident) -> None:
+        self._rule, self._incident = rule, incident
         self._sum, self._num_losses, self._num_stale = 0.0, 0, 0
         self._best = math.inf
-        self._is_open = False
 
     def see(self, report: StepReport, loss: float, first: float) -> tuple[Event, ...]:
         """Return the incident that this step opens."""
@@ -248,13 +256,15 @@ class _Progress:
             return ()
         mean, self._sum, self._num_losses = self._sum / self._num_losses, 0.0, 0
         if mean < self._best - self._rule.progress * abs(self._best) or math.isinf(self._best):
-            self._best, self._num_stale, self._is_open = mean, 0, False
+            self._best, self._num_stale = mean, 0
+            self._incident.close()
             return ()
         self._num_stale += _WINDOW_STEPS
         is_converged = 0 <= self._best < self._rule.converged * abs(first)
-        if self._is_open or is_converged or self._num_stale < self._rule.steps:
+        if is_converged or self._num_stale < self._rule.steps:
             return ()
-        self._is_open = True
+        if not self._incident.see(Severity.INFO, report.step):
+            return ()
         return (
             event(
                 report,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..records import Event, StepReport
-from .incidents import Incident, Severity, origin
+from ..records import Event, NonfiniteOrigin, StepReport
+from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, GradientTable
+    from ..records import EpochReport, GradientTable, SelfReport
 
 __all__ = ["NonfiniteGradient", "NonfiniteLoss"]
 
@@ -42,19 +41,22 @@ class NonfiniteGradient:
     name = "nonfinite_gradient"
 
     def __init__(self) -> None:
-        self._watches: defaultdict[str | None, _Watch] = defaultdict(_Watch)
+        self.incidents = Incidents()
+        self._watches: dict[str | None, _Watch] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens or makes worse, if any."""
         if not isinstance(report, StepReport):
             return ()
-        watch = self._watches[report.optimizer]
-        has_news, _ = watch.see(report)
-        return (_gradient_event(report, watch),) if has_news else ()
+        watch = self._watches.get(report.optimizer)
+        if watch is None:
+            incident = self.incidents.new(self.name, report.optimizer, FINITE_STEPS_TO_CLOSE)
+            watch = self._watches[report.optimizer] = _Watch(incident)
+        return (_gradient_event(report, watch),) if watch.see(report) else ()
 
 
 class NonfiniteLoss:
-    """Reports a loss that became NaN or infinite, and the non-finite gradient that it followed, if any.
+    """Reports a loss that became NaN or infinite, with the layer or the input in which it began where that is known.
 
     `critical`; `info` for infinity on a step that a GradScaler skips, where the loss read at `backward` is the scaled
     one and may have left the range of float16 by the scale alone.
@@ -63,47 +65,48 @@ class NonfiniteLoss:
     name = "nonfinite_loss"
 
     def __init__(self) -> None:
-        self._watches: defaultdict[str | None, _Watch] = defaultdict(_Watch)
+        self.incidents = Incidents()
+        self._open: dict[str | None, Incident] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens or makes worse, if any."""
-        if not isinstance(report, StepReport):
+        if not isinstance(report, StepReport) or report.loss is None:
             return ()
-        watch = self._watches[report.optimizer]
-        _, has_news = watch.see(report)
-        return (_loss_event(report, watch),) if has_news else ()
+        incident = self._open.get(report.optimizer)
+        if math.isfinite(report.loss):
+            if incident is not None:
+                incident.see_calm()
+            return ()
+        if incident is None:
+            incident = self.incidents.new(self.name, report.optimizer, FINITE_STEPS_TO_CLOSE)
+            self._open[report.optimizer] = incident
+        layer = _origin_layer(report)
+        return (_loss_event(report, incident),) if incident.see(_loss_severity(report), report.step, [layer]) else ()
 
 
 @dataclass(slots=True)
 class _Watch:
-    """What one optimizer's reports say; both detectors follow both incidents, to know which came first."""
+    """What the gradients of one optimizer's reports say."""
 
-    gradient: Incident = field(default_factory=lambda: Incident(FINITE_STEPS_TO_CLOSE))
-    loss: Incident = field(default_factory=lambda: Incident(FINITE_STEPS_TO_CLOSE))
+    incident: Incident
     num_scaler_skips: int = 0
     max_scaler_skips: int = MAX_FIRST_SCALER_SKIPS
 
-    def see(self, report: StepReport) -> tuple[bool, bool]:
-        """Return whether the gradients and whether the loss are news."""
+    def see(self, report: StepReport) -> bool:
+        """Return whether the gradients are news."""
         self._count_scaler_skips(report)
-        return self._see_gradient(report), self._see_loss(report)
+        table = report.gradients
+        is_bad = table is not None and np.count_nonzero(table.num_nonfinite) > 0
+        if is_bad or report.skipped == "grad_scaler":
+            return self.incident.see(self._severity(report), report.step, _in_order_of_cause(report))
+        if table is not None and report.skipped is None:
+            self.incident.see_calm()
+        return False
 
     @property
     def is_scale_lost(self) -> bool:
         """Whether the GradScaler has skipped more steps in a row than finding its scale can explain."""
         return self.num_scaler_skips >= self.max_scaler_skips
-
-    @property
-    def has_gradient_led_to_loss(self) -> bool:
-        """Whether the gradients went first: on the same step, or on an earlier one that the optimizer took."""
-        first, then = self.gradient, self.loss
-        is_taken = first.severity is Severity.CRITICAL
-        return bool(first.severity) and (first.step == then.step or (is_taken and first.step < then.step))
-
-    @property
-    def has_loss_led_to_gradient(self) -> bool:
-        """Whether the loss went first, on an earlier step."""
-        return bool(self.loss.severity) and self.loss.step < self.gradient.step
 
     def _count_scaler_skips(self, report: StepReport) -> None:
         if report.num_steps:
@@ -112,32 +115,18 @@ class _Watch:
             num_dropped = 0 if report.num_steps else report.num_skipped.get("grad_scaler", 1) - 1
             self.num_scaler_skips += 1 + num_dropped
 
-    def _see_gradient(self, report: StepReport) -> bool:
-        table = report.gradients
-        is_bad = table is not None and np.count_nonzero(table.num_nonfinite) > 0
-        if is_bad or report.skipped == "grad_scaler":
-            layer = next(iter(table.nonfinite_layers), None) if table is not None else None
-            return self.gradient.see(self._gradient_severity(report), report.step, layer)
-        if table is not None and report.skipped is None:
-            self.gradient.see_calm()
-        return False
-
-    def _gradient_severity(self, report: StepReport) -> Severity:
+    def _severity(self, report: StepReport) -> Severity:
         reason = _skip_reason(report)
         if reason is None or (reason == "grad_scaler" and self.is_scale_lost):
             return Severity.CRITICAL
         return Severity.INFO if reason == "grad_scaler" else Severity.WARNING
 
-    def _see_loss(self, report: StepReport) -> bool:
-        if report.loss is None:
-            return False
-        if math.isfinite(report.loss):
-            self.loss.see_calm()
-            return False
-        is_scaled = report.skipped == "grad_scaler" and report.loss_source == "backward"
-        if is_scaled and math.isinf(report.loss):
-            return self.loss.see(Severity.INFO, report.step)
-        return self.loss.see(Severity.WARNING if report.skipped == "manual" else Severity.CRITICAL, report.step)
+
+def _loss_severity(report: StepReport) -> Severity:
+    is_scaled = report.skipped == "grad_scaler" and report.loss_source == "backward"
+    if is_scaled and report.loss is not None and math.isinf(report.loss):
+        return Severity.INFO
+    return Severity.WARNING if report.skipped == "manual" else Severity.CRITICAL
 
 
 def _skip_reason(report: StepReport) -> str | None:
@@ -148,6 +137,35 @@ def _skip_reason(report: StepReport) -> str | None:
     if report.skipped is None and report.gradients is not None and math.isfinite(report.gradients.global_norm):
         return next(iter(report.num_skipped), None)
     return report.skipped
+
+
+def _origin_layer(report: StepReport) -> str | None:
+    """Return the layer in which the forward pass became non-finite, None where that is not known."""
+    origin, table = report.origin, report.gradients
+    if origin is None or origin.parameter is None or table is None or origin.parameter not in table.names:
+        return None
+    return table.layers[int(table.layer_index_P[table.names.index(origin.parameter)])]
+
+
+def _in_order_of_cause(report: StepReport) -> list[str]:
+    """Return the non-finite layers, the one to look at first.
+
+    That is the one in which the forward pass became non-finite. With a finite loss backward did: where all layers up to
+    one are non-finite and those behind it are not, it is that one, through which the others' gradients came. Else
+    the order is the model's.
+    """
+    if report.gradients is None:
+        return []
+    layers = list(report.gradients.nonfinite_layers)
+    first = _origin_layer(report)
+    if first is None and layers and len(layers) < len(report.gradients.layers) and _is_loss_finite(report):
+        is_prefix = layers == list(report.gradients.layers[: len(layers)])
+        first = layers[-1] if is_prefix else None
+    return [first, *(layer for layer in layers if layer != first)] if first in layers and first else layers
+
+
+def _is_loss_finite(report: StepReport) -> bool:
+    return report.loss is None or math.isfinite(report.loss)
 
 
 _APPLIED = (
@@ -179,57 +197,84 @@ _SCALE_LOST = (
 
 def _gradient_event(report: StepReport, watch: _Watch) -> Event:
     reason, table = _skip_reason(report), report.gradients
-    found = {"layers": [], "parameter": None, "num_nonfinite": 0} if table is None else _nonfinite(table)
-    layer, *others = found["layers"] or [None]
+    layers = _in_order_of_cause(report)
+    layer = layers[0] if layers else None
     if reason == "grad_scaler":
         message, remedy = _SCALE_LOST if watch.is_scale_lost else _OVERFLOW
     else:
         message, remedy = _APPLIED if reason is None else _LEFT_OUT
-    cause = {"cause": "nonfinite_loss", "cause_step": watch.loss.step} if watch.has_loss_led_to_gradient else {}
-    subject = (
-        "The gradient" + (f" of layer {layer}" if layer else "") + (f" (and {len(others)} more)" if others else "")
-    )
+    others = f" (and {len(layers) - 1} more)" if len(layers) > 1 else ""
+    subject = "The gradient" + (f" of layer {layer}" if layer else "") + others
     scale = "in use" if report.grad_scale is None else f"{report.grad_scale:g}"
-    return Event(
-        kind="nonfinite_gradient",
-        severity=watch.gradient.severity.name.lower(),
-        message=message.format(subject=subject, scale=scale, num_skips=watch.num_scaler_skips),
-        remedy=remedy,
+    num_nonfinite = 0 if table is None else int(table.num_nonfinite.sum())
+    return event(
+        report,
+        "nonfinite_gradient",
+        watch.incident.severity,
+        message.format(subject=subject, scale=scale, num_skips=watch.num_scaler_skips),
+        remedy,
         layer=layer,
-        value=float(found["num_nonfinite"]) if layer else None,
-        first_cause=not cause,
-        attributes=found | cause,
-        **origin(report),
+        value=float(num_nonfinite) if layer else None,
+        attributes={
+            "layers": layers,
+            "parameter": None if table is None or layer is None else _first_parameter(table, layer),
+            "num_nonfinite": num_nonfinite,
+        },
     )
 
 
-def _nonfinite(table: GradientTable) -> dict[str, Any]:
-    """Return the layers in forward order, the first parameter of the first of them, and the elements in all."""
-    layers = table.nonfinite_layers
-    is_first_P = table.is_nonfinite & (table.layer_index_P == (table.layers.index(layers[0]) if layers else -1))
-    parameter = table.names[int(np.argmax(is_first_P))] if layers else None
-    return {"layers": list(layers), "parameter": parameter, "num_nonfinite": int(table.num_nonfinite.sum())}
+def _first_parameter(table: GradientTable, layer: str) -> str | None:
+    is_first_P = table.is_nonfinite & (table.layer_index_P == table.layers.index(layer))
+    return table.names[int(np.argmax(is_first_P))] if is_first_P.any() else None
 
 
-def _loss_event(report: StepReport, watch: _Watch) -> Event:
+def _loss_event(report: StepReport, incident: Incident) -> Event:
     is_nan = report.loss is not None and math.isnan(report.loss)
-    message = f"The loss became {'NaN' if is_nan else 'infinite'}"
-    remedy = (
-        "Look at the batch of this step for NaN and for wrong labels, and at the loss for a logarithm of or a division "
-        "by zero; if both are in order, lower the learning rate."
-    )
-    cause: dict[str, Any] = {}
-    if watch.has_gradient_led_to_loss:
-        step, layer = watch.gradient.step, watch.gradient.layer
-        cause = {"cause": "nonfinite_gradient", "cause_step": step, "cause_layer": layer}
-        message += f"; the gradient{f' of layer {layer}' if layer else ''} is NaN or infinite since step {step}"
-        remedy = f"See the event nonfinite_gradient of step {step} first. {remedy}"
-    return Event(
-        kind="nonfinite_loss",
-        severity=watch.loss.severity.name.lower(),
-        message=message + ".",
-        remedy=remedy,
-        first_cause=not cause,
-        attributes={"loss": str(report.loss)} | cause,
-        **origin(report),
-    )
+    origin, layer = report.origin, incident.layer
+    attributes: dict[str, Any] = {"loss": str(report.loss)}
+    message, remedy = f"The loss became {'NaN' if is_nan else 'infinite'}.", _LOSS_REMEDY
+    if origin is not None:
+        began, remedy = _explain(origin, layer)
+        message = f"{message} {began}"
+        attributes |= {"origin": origin.what, "operator": origin.operator, "parameter": origin.parameter}
+        if origin.rows:
+            attributes["rows"] = list(origin.rows)
+    return event(report, "nonfinite_loss", incident.severity, message, remedy, layer=layer, attributes=attributes)
+
+
+_LOSS_REMEDY = (
+    "Look at the batch of this step for NaN and for wrong labels, and at the loss for a logarithm of or a division "
+    "by zero; if both are in order, lower the learning rate."
+)
+
+
+def _explain(origin: NonfiniteOrigin, layer: str | None) -> tuple[str, str]:
+    """Return where the forward pass became non-finite, and what to do."""
+    rows = f" in row{'s' if len(origin.rows) > 1 else ''} {', '.join(map(str, origin.rows))}" if origin.rows else ""
+    where = f" in layer {layer}" if layer else ""
+    message, remedy = _ORIGINS[origin.what]
+    of = layer or origin.parameter
+    return message.format(where=where, rows=rows, of=of, operator=origin.operator, parameter=origin.parameter), remedy
+
+
+_ORIGINS = {
+    "input": (
+        "It began with what goes into {operator}{where}, which is not finite already{rows}.",
+        "Look at these samples of the batch, and at what makes them: a division by a spread of zero, a logarithm.",
+    ),
+    "target": (
+        "It began with the target of the loss, which is not finite{rows}.",
+        "Look at the labels of these samples, and at what makes them.",
+    ),
+    "weight": (
+        "It began with the weights of layer {of}: {parameter} was not finite before this step.",
+        "Find what wrote it: the step before, a checkpoint that was loaded, an initialisation, an average.",
+    ),
+    "operator": (
+        "It began{where}, at {operator} or right before{rows}.",
+        (
+            "Look for a logarithm or root of zero or less, a division by zero, or an overflow there, and at what comes "
+            "in from outside (targets, masks): clamp its input, or lower the learning rate if activations grow."
+        ),
+    ),
+}

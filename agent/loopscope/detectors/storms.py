@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..records import Event, StepReport
-from .incidents import Incident, Severity, event
+from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport
+    from ..records import EpochReport, SelfReport
 
 __all__ = ["DeviceSyncStorm", "RecompileStorm", "RecompileStormRule", "SyncStormRule"]
 
@@ -65,10 +65,11 @@ class DeviceSyncStorm:
 
     def __init__(self, rule: SyncStormRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._windows: dict[str | None, _Window] = {}
-        self._incidents: dict[str | None, Incident] = {}
+        self._open: dict[str | None, Incident] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step's window opens."""
         if not isinstance(report, StepReport):
             return ()
@@ -83,7 +84,9 @@ class DeviceSyncStorm:
         if window.num_reports < self._rule.window_steps:
             return ()
         self._windows[report.optimizer] = _Window()
-        incident = self._incidents.setdefault(report.optimizer, Incident(_WINDOWS_TO_CLOSE))
+        incident = self._open.get(report.optimizer)
+        if incident is None:
+            incident = self._open[report.optimizer] = self.incidents.new(self.name, report.optimizer, _WINDOWS_TO_CLOSE)
         storms = [(key, line) for key, line in window.lines.items() if self._is_storm(line, window)]
         if not storms:
             incident.see_calm()
@@ -150,9 +153,10 @@ class RecompileStorm:
     def __init__(self, rule: RecompileStormRule) -> None:
         self._rule = rule
         self._found: deque[tuple[int, str]] = deque(maxlen=max(int(rule.count), _MAX_RECOMPILATIONS))
-        self._is_open = False
+        self.incidents = Incidents()
+        self._incident = self.incidents.new(self.name, None, 1)
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens."""
         if not isinstance(report, StepReport):
             return ()
@@ -160,7 +164,7 @@ class RecompileStorm:
         while found and found[0][0] <= report.step - self._rule.window_steps:
             found.popleft()
         if not found:
-            self._is_open = False
+            self._incident.close()
         if not report.events:
             return ()
         found.extend(
@@ -168,9 +172,8 @@ class RecompileStorm:
             for each in report.events
             if each.kind == "recompilation" and each.severity != "info"
         )
-        if self._is_open or len(found) < self._rule.count:
+        if len(found) < self._rule.count or not self._incident.see(Severity.WARNING, report.step):
             return ()
-        self._is_open = True
         sites = [site for _, site in found]
         ranked = sorted(set(sites), key=lambda site: -sites.count(site))
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records import EpochReport, Event, StepReport, SyncCount
+from ..records import EpochReport, Event, SelfReport, StepReport, SyncCount
 
 __all__ = ["SyncBudget"]
 
@@ -23,7 +23,7 @@ class SyncBudget:
         self._budget = budget
         self._num_steps_within = STEPS_TO_CLOSE
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens, if any."""
         if self._budget is None or not isinstance(report, StepReport):
             return ()

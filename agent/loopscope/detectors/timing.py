@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..records import Event, StepReport
-from .incidents import Incident, Severity, event
+from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport
+    from ..records import EpochReport, SelfReport
 
 __all__ = ["InputBound", "InputBoundRule", "OutlierRule", "StepTimeOutlier"]
 
@@ -43,10 +43,11 @@ class InputBound:
 
     def __init__(self, rule: InputBoundRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._sums: dict[str | None, list[float]] = {}
-        self._incidents: dict[str | None, Incident] = {}
+        self._open: dict[str | None, Incident] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step's window opens."""
         if not isinstance(report, StepReport) or not report.duration_seconds or not report.phases:
             return ()
@@ -63,7 +64,9 @@ class InputBound:
         num_steps, duration, waited, num_waiting = sums
         del self._sums[report.optimizer]
         share = waited / duration
-        incident = self._incidents.setdefault(report.optimizer, Incident(_WINDOWS_TO_CLOSE))
+        incident = self._open.get(report.optimizer)
+        if incident is None:
+            incident = self._open[report.optimizer] = self.incidents.new(self.name, report.optimizer, _WINDOWS_TO_CLOSE)
         if share < self._rule.share or num_waiting < self._rule.steps_share * num_steps:
             incident.see_calm()
             return ()
@@ -105,15 +108,17 @@ class StepTimeOutlier:
 
     def __init__(self, rule: OutlierRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Durations] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens."""
         if not isinstance(report, StepReport) or report.duration_seconds is None:
             return ()
         track = self._tracks.get(report.optimizer)
         if track is None:
-            track = self._tracks[report.optimizer] = _Durations()
+            incident = self.incidents.new(self.name, report.optimizer, _STEPS_TO_CLOSE)
+            track = self._tracks[report.optimizer] = _Durations(incident)
         duration = report.duration_seconds
         is_outlier = duration > track.bound
         track.add(min(duration, track.bound), self._rule)
@@ -128,11 +133,11 @@ class StepTimeOutlier:
 class _Durations:
     """The durations of one optimizer's steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, incident: Incident) -> None:
         self._durations: deque[float] = deque(maxlen=_WINDOW_STEPS)
         self._num_steps = 0
         self.median, self.bound = 0.0, float("inf")
-        self.incident = Incident(_STEPS_TO_CLOSE)
+        self.incident = incident
 
     def add(self, duration: float, rule: OutlierRule) -> None:
         """Take in a step, and every 16 take the bound anew."""

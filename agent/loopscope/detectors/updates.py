@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..records import EXPONENT_LOW, Event, StepReport
-from .incidents import Incident, Severity, event
+from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, GradientSample, GradientTable
+    from ..records import EpochReport, GradientSample, GradientTable, SelfReport
 
 __all__ = ["Underflow", "UnderflowRule", "UpdateRatio", "UpdateRatioRule", "ZeroLearningRate", "ZeroLearningRateRule"]
 
@@ -42,19 +42,25 @@ class ZeroLearningRate:
 
     def __init__(self, rule: ZeroLearningRateRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._num_steps: dict[str | None, int] = {}
+        self._open: dict[str | None, Incident] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens; a rate that is not known (NaN) is not zero."""
         if not isinstance(report, StepReport) or report.skipped is not None:
             return ()
         if any(report.learning_rates) or not report.learning_rates:
             self._num_steps[report.optimizer] = 0
+            if report.optimizer in self._open:
+                self._open.pop(report.optimizer).close()
             return ()
         before = self._num_steps.get(report.optimizer, 0)
         self._num_steps[report.optimizer] = now = before + report.num_steps
         if not before < self._rule.steps <= now:
             return ()
+        incident = self._open[report.optimizer] = self.incidents.new(self.name, report.optimizer, 1)
+        incident.see(Severity.WARNING, report.step)
         return (
             event(
                 report,
@@ -64,7 +70,7 @@ class ZeroLearningRate:
                 "Look at the scheduler: it may be past its end, or counts in another unit (epochs, steps).",
                 value=0.0,
                 threshold=0.0,
-                attributes={"num_steps": now},
+                attributes={"num_steps": now, "since_step": report.step - now + 1},
             ),
         )
 
@@ -94,15 +100,17 @@ class UpdateRatio:
 
     def __init__(self, rule: UpdateRatioRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Samples] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens."""
         if not isinstance(report, StepReport) or report.skipped is not None:
             return ()
         track = self._tracks.get(report.optimizer)
         if track is None:
-            track = self._tracks[report.optimizer] = _Samples()
+            incident = self.incidents.new(self.name, report.optimizer, _SAMPLES_TO_CLOSE)
+            track = self._tracks[report.optimizer] = _Samples(incident)
         track.num_steps += report.num_steps
         table = report.gradients
         if table is None or table.sample is None or track.num_steps <= self._rule.warmup_steps:
@@ -126,7 +134,7 @@ class UpdateRatio:
     def _open(
         self, report: StepReport, track: _Samples, severity: Severity, layer: str, ratio: float
     ) -> tuple[Event, ...]:
-        if not track.incident.see(severity, report.step, layer):
+        if not track.incident.see(severity, report.step, [layer]):
             return ()
         is_high = severity is Severity.WARNING
         message = f"A step changes the weights of layer {layer} by {ratio:.2g} of their norm; 1e-3 is usual."
@@ -150,10 +158,10 @@ class UpdateRatio:
 class _Samples:
     """What the sampled steps of one optimizer have shown."""
 
+    incident: Incident
     num_steps: int = 0
     num_high: int = 0
     num_low: int = 0
-    incident: Incident = field(default_factory=lambda: Incident(_SAMPLES_TO_CLOSE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +188,10 @@ class Underflow:
 
     def __init__(self, rule: UnderflowRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Samples] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens."""
         if not isinstance(report, StepReport) or report.gradients is None or report.gradients.sample is None:
             return ()
@@ -191,7 +200,8 @@ class Underflow:
         table, sample = report.gradients, report.gradients.sample
         track = self._tracks.get(report.optimizer)
         if track is None:
-            track = self._tracks[report.optimizer] = _Samples()
+            incident = self.incidents.new(self.name, report.optimizer, _SAMPLES_TO_CLOSE)
+            track = self._tracks[report.optimizer] = _Samples(incident)
         is_low_P = sample.subnormal_ratio_P > self._rule.subnormal_ratio  # not of what is not known: NaN
         half_ratio = _half_share(sample, report.grad_scale)
         if not is_low_P.any() and half_ratio < self._rule.half_ratio:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..records import Event, StepReport
-from .incidents import Incident, Severity, event
+from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, Flags, Floats
+    from ..records import EpochReport, Flags, Floats, SelfReport
 
 __all__ = ["VanishingGradient", "VanishingRule"]
 
@@ -49,16 +49,19 @@ class VanishingGradient:
 
     def __init__(self, rule: VanishingRule) -> None:
         self._rule = rule
+        self.incidents = Incidents()
         self._tracks: dict[str | None, _Track] = {}
 
-    def see(self, report: StepReport | EpochReport) -> tuple[Event, ...]:
+    def see(self, report: StepReport | EpochReport | SelfReport) -> tuple[Event, ...]:
         """Return the incident that this step opens."""
         if not isinstance(report, StepReport) or report.gradients is None or report.skipped is not None:
             return ()
         table = report.gradients
         track = self._tracks.get(report.optimizer)
         if track is None or track.layers != table.layers:
-            track = self._tracks[report.optimizer] = _Track(table.layers)
+            self.incidents.drop(report.optimizer)
+            incident = self.incidents.new(self.name, report.optimizer, _LOOKS_TO_CLOSE)
+            track = self._tracks[report.optimizer] = _Track(table.layers, incident)
         track.num_steps += 1
         if track.num_steps % _LOOK_STEPS or len(table.layers) < 2 or not math.isfinite(table.global_norm):
             return ()
@@ -76,16 +79,16 @@ class VanishingGradient:
 class _Track:
     """The layers of one optimizer."""
 
-    def __init__(self, layers: tuple[str, ...]) -> None:
-        self.layers, self.num_steps = layers, 0
+    def __init__(self, layers: tuple[str, ...], incident: Incident) -> None:
+        self.layers, self.num_steps, self.incident = layers, 0, incident
         self.num_looks_G = np.zeros(len(layers), np.int64)
-        self.incident = Incident(_LOOKS_TO_CLOSE)
 
     def open(self, report: StepReport, ratio_G: Floats, is_low_G: Flags, rule: VanishingRule) -> tuple[Event, ...]:
         names = [self.layers[index] for index in np.flatnonzero(is_low_G).tolist()]
-        if not self.incident.see(Severity.WARNING, report.step, names[0]):
+        if not self.incident.see(Severity.WARNING, report.step, names):
             return ()
         ratio = float(ratio_G[is_low_G][0])
+        num_steps = int(self.num_looks_G[is_low_G].max()) * _LOOK_STEPS
         others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
         return (
             event(
@@ -98,7 +101,7 @@ class _Track:
                 layer=names[0],
                 value=ratio,
                 threshold=rule.ratio,
-                attributes={"layers": names},
+                attributes={"layers": names, "since_step": report.step - num_steps + 1},
             ),
         )
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..records import EpochReport
 from .norms import NormBlock, NormStatistics
+from .states import LayerStates
 
 if TYPE_CHECKING:
-    from ..records import GradientTable, StepReport
+    from ..records import GradientTable, LayerState, LayerStatistics, StepReport
 
 __all__ = ["EpochAggregator"]
 
@@ -30,11 +33,16 @@ class EpochAggregator:
         self._window_steps = window_steps
         self._block = NormBlock(())
         self._last: StepReport | None = None
+        self._before: dict[str, LayerStatistics] = {}
+        """The latest statistics of each kind of report."""
         self._start_epoch()
 
-    def add(self, report: StepReport) -> EpochReport | None:
-        """Take in a report; return that of the window which it completes."""
+    def add(self, report: StepReport, states: Mapping[str, LayerState] = MappingProxyType({})) -> EpochReport | None:
+        """Take in a report and the layers that are not healthy; return that of the window which it completes."""
         self._last = report
+        if states:
+            self._window.states.add(states)
+            self._epoch.states.add(states)
         self._window.counts.add(report)
         self._epoch.counts.add(report)
         if report.gradients is not None:
@@ -96,6 +104,8 @@ class EpochAggregator:
             return None
         loss, weighting = counts.loss()
         global_norm, gradients = span.norms.result()
+        if gradients is not None:
+            gradients = self._before[kind] = span.states.complete(gradients, self._before.get(kind))
         return EpochReport(
             run=last.run,
             agent=last.agent,
@@ -126,11 +136,12 @@ class EpochAggregator:
 class _Span:
     """An epoch or a window in the making."""
 
-    __slots__ = ("counts", "norms")
+    __slots__ = ("counts", "norms", "states")
 
     def __init__(self) -> None:
         self.counts = _Counts()
         self.norms = NormStatistics()
+        self.states = LayerStates()
 
 
 @dataclass(slots=True)

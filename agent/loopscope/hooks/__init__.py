@@ -6,8 +6,22 @@ Wrappers have the form that dynamo tolerates: `functools.wraps`, an `is_compilin
 
 from __future__ import annotations
 
+from .compilations import CompileStart, has_compiled_code, num_compiled
 from .hookset import HookSet
+from .modules import ModuleHook
 from .patches import Finish, Observer, num_patches, num_wrapper_frames, out_of_dynamo
 from .replacements import num_replacements
 
-__all__ = ["Finish", "HookSet", "Observer", "num_patches", "num_replacements", "num_wrapper_frames", "out_of_dynamo"]
+__all__ = [
+    "CompileStart",
+    "Finish",
+    "HookSet",
+    "ModuleHook",
+    "Observer",
+    "has_compiled_code",
+    "num_compiled",
+    "num_patches",
+    "num_replacements",
+    "num_wrapper_frames",
+    "out_of_dynamo",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..bus import Bus
-from ..frames import Clip, SampleFrame, StepFrame, Timeline
+from ..frames import ActivationFrame, Clip, SampleFrame, StepFrame, Timeline
 from ..notes import Note
 from ..probes.gradients import Reading
 from .logged import Logged
 from .sources import Carry, Source
 
-__all__ = ["Framer", "Micro", "StepFacts"]
+__all__ = ["Framer", "Micro", "Sampler", "StepFacts"]
 
 _MAX_CLIPS = 4
 _MAX_RATE_TENSORS = 8
@@ -58,11 +58,25 @@ class StepFacts:
     """What the clock says of a step."""
 
     epoch: int
+    batch: int | None
     duration_seconds: float | None
     phases: dict[str, float]
     num_samples: int
     skipped: str | None
     timeline: Timeline | None
+
+
+class Sampler(Protocol):
+    """Who looks at what happens before a sampled step: it has to know at the end of the step before it."""
+
+    spent_ns: int
+    """What it has taken since this was last set to 0."""
+
+    def end(self) -> tuple[ActivationFrame, ...]:
+        """End a sample and return what it brought, with slots that are to be released."""
+
+    def begin(self) -> None:
+        """Begin one; a second call goes on with it."""
 
 
 class Framer:
@@ -78,6 +92,10 @@ class Framer:
         self._spent_before_ns = 0
         self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
         self.logged = Logged()
+        self.sampler: Sampler | None = None
+        self._sampled: Source | None = None
+        """For whose next step the sampler is at work."""
+        self._is_sampling = self._has_sampled = False
         self.num_dropped = 0
         """Of all optimizers, those that are gone included."""
 
@@ -130,6 +148,7 @@ class Framer:
             learning_rates=_learning_rates(optimizer),
             skipped=facts.skipped,
             timeline=facts.timeline,
+            batch=facts.batch,
             parts=reading.parts,
             clips=tuple(
                 [
@@ -145,6 +164,8 @@ class Framer:
             num_tokens=carry.num_tokens,
             notes=(*carry.notes, *self._take_notes()),
         )
+        if self.sampler is not None and is_step:
+            self._end_sample(self.sampler, source, frame)
         if facts.skipped is not None:
             frame.num_skipped[facts.skipped] = frame.num_skipped.get(facts.skipped, 0) + 1
         return frame
@@ -154,13 +175,33 @@ class Framer:
         frame.samples_taken, frame.is_sampled = samples, bool(samples)
         self.logged.give_to(frame)
         self.logged = Logged()
+        if self.sampler is not None:
+            self._begin_sample(self.sampler, source)
         if reading.is_dropped:
             self.num_dropped += 1
             source.carry, self._dropped = _carry(frame), (source, frame)
-            _release_logged(frame)
+            _release(frame)
         else:
             self._dropped = None
             self._bus.put(frame)
+
+    def _begin_sample(self, sampler: Sampler, source: Source) -> None:
+        """Begin for the step to come where it is a sampled one; the first is the second step of all.
+
+        On the first one much is compiled, in which nothing of the sampler's may be.
+        """
+        is_due = not self._has_sampled or source.budget.will_be_due(source.num_steps + 1)
+        if self._is_sampling or source.reference is None or not is_due:
+            return
+        self._is_sampling, self._has_sampled, self._sampled = True, True, source
+        sampler.begin()
+
+    def _end_sample(self, sampler: Sampler, source: Source, frame: StepFrame) -> None:
+        owner = self._sampled
+        is_gone = owner is not None and owner.reference is not None and owner.reference() is None
+        if self._is_sampling and (owner is source or is_gone):
+            self._is_sampling, frame.activations = False, sampler.end()
+            source.sample_ns, sampler.spent_ns = source.sample_ns + sampler.spent_ns, 0
 
     def log_late(self, logged: Logged) -> None:
         """Give values to the step that has just ended, held or dropped, else to the next one."""
@@ -169,7 +210,7 @@ class Framer:
             source, frame = self._dropped
             logged.give_to(frame)
             source.carry = _carry(frame)
-            _release_logged(frame)
+            _release(frame)
         elif held is not None:
             logged.give_to(held)
         else:
@@ -211,8 +252,9 @@ def _make_room(memory: dict[Any, Any]) -> None:
         memory.pop(next(iter(memory)))
 
 
-def _release_logged(frame: StepFrame) -> None:
+def _release(frame: StepFrame) -> None:
     """Give back the slots of a frame that the worker will never see."""
-    for part in frame.logged_parts:
-        part.values.release()
-    frame.logged_parts = ()
+    for values in (each.values for each in frame.logged_parts), (each.values for each in frame.activations):
+        for slot in values:
+            slot.release()
+    frame.logged_parts, frame.activations = (), ()

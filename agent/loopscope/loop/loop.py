@@ -19,7 +19,7 @@ from ..notes import Note
 from ..probes.gradients import Reading
 from .clock import Clock
 from .device_clock import DeviceClock
-from .framing import Framer, Micro, StepFacts
+from .framing import Framer, Micro, Sampler, StepFacts
 from .in_backward import InBackward
 from .logged import LogReader
 from .losses import LossSum
@@ -71,6 +71,10 @@ class Loop:
     def sample_interval(self) -> int:
         """The largest interval between samples among the optimizers, in steps."""
         return max((source.budget.interval for source in self._sources.all()), default=1)
+
+    def sample_with(self, sampler: Sampler) -> None:
+        """Have `sampler` look at what happens before sampled steps."""
+        self._framer.sampler = sampler
 
     def note_worker(self, cpu_seconds: float) -> None:
         """Take in what worker and server have cost since attach, for the budget."""
@@ -213,7 +217,7 @@ class Loop:
         samples_before = source.lap.num_samples
         duration, phases = self._clock.step_ended(source.lap, self._clock.outside_ns(now_ns) - source.begin_ns, now_ns)
         num_samples = source.lap.num_samples - samples_before
-        facts = StepFacts(self._passes.epoch, duration, phases, num_samples, skipped, self._device_clock.take())
+        facts = StepFacts(*self._passes.position, duration, phases, num_samples, skipped, self._device_clock.take())
         frame = self._framer.frame(source, optimizer, self._micro, reading, facts)
         samples = self._take_sample(source, optimizer, skipped) if optimizer is not None else ()
         self._reading = Reading()

@@ -24,6 +24,10 @@ class Passes:
         self._latest: weakref.ref[object] | None = None
         self._current: weakref.ref[object] | None = None
         self._num_unused = 0
+        self._num_arrived: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+        """Batches of each pass under way: a validation may come between two batches of a training pass."""
+        self._used: weakref.ref[object] | None = None
+        """The pass that the latest step took its batches from."""
         self._is_over = False
         self._counted: weakref.ref[object] | None = None
         self._num_others = 0
@@ -34,8 +38,20 @@ class Passes:
         """Whether an epoch with steps is under way, known by a pass or by explicit marks."""
         return self.num_steps > 0 and (self._current is not None or self._is_explicit)
 
+    @property
+    def position(self) -> tuple[int, int | None]:
+        """Epoch, and index within its pass of the batch that was used last; None where no loader is known."""
+        used = self._used() if self._used is not None else None
+        if used is None:
+            return self.epoch, None
+        is_latest = (self._latest is not None and self._latest() is used) or (self._latest is None and self._is_over)
+        num_used = self._num_arrived.get(used, 0) - (self._num_unused if is_latest else 0)
+        return self.epoch, num_used - 1 if num_used > 0 else None
+
     def batch_requested(self, iterator: object, *, is_first: bool) -> bool:
         """Note a request; return whether it shows that the current epoch has ended."""
+        if is_first:
+            self._num_arrived.pop(iterator, None)
         if self._is_over or (is_first and self._is_current(iterator)):
             return self._end()
         return False
@@ -46,10 +62,13 @@ class Passes:
             is_latest = self._latest is not None and self._latest() is iterator
             self._latest = None if is_latest else self._latest
             self._is_over = self._is_current(iterator)
+            if not is_latest or self._num_unused == 0:
+                self._num_arrived.pop(iterator, None)
             return self._is_over and self._num_unused == 0 and self._end()
         if self._latest is None or self._latest() is not iterator:
             self._latest, self._num_unused = weakref.ref(iterator), 0
         self._num_unused += 1
+        self._num_arrived[iterator] = self._num_arrived.get(iterator, 0) + 1
         return False
 
     def backward_began(self) -> None:
@@ -61,6 +80,7 @@ class Passes:
         has_ended = not self._is_explicit and self._current is not None and self._current() is None and self._end()
         if not self._is_explicit and self._current is None and self._latest is not None and self._latest() is not None:
             self._current = self._latest
+        self._used = self._current or self._latest or self._used
         return has_ended
 
     def step_ended(self, optimizer: object) -> bool:

@@ -48,6 +48,11 @@ class Names:
         self.plan: LayerPlan = plan_layers([], max_layers)
         self.refresh([])
 
+    @property
+    def models(self) -> dict[str, Module]:
+        """The models that are watched and live, by the prefix of their parameters' names."""
+        return {prefix: model for prefix, each in self._models.items() if (model := each()) is not None}
+
     def refresh(self, further: Iterable[tuple[Tensor, str]]) -> None:
         """Look the names up again; `further` names parameters that are in no model.
 
@@ -176,6 +181,12 @@ class Sources:
         self.num_given = len(optimizers)
         for label, optimizer in optimizers.items():
             self._add(optimizer, Source(optimizer, label, config))
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizers that are watched and live."""
+        found = [source.reference() for source in self.all() if source.reference is not None]
+        return [optimizer for optimizer in found if optimizer is not None]
 
     def all(self) -> list[Source]:
         """Sources known so far, in the order in which they came."""

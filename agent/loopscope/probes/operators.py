@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 __all__ = ["Operation", "Traits", "run", "tensors_in", "traits_of", "written"]
 
@@ -36,6 +36,11 @@ class Traits(NamedTuple):
     """Whether it can be run once more without a trace: it writes nothing and draws no random numbers."""
 
 
+_SEQUENCES = (list, tuple)
+_traits: dict[int, tuple[Any, Traits]] = {}
+"""With the overload, so that no other gets its identity."""
+
+
 class Operation(NamedTuple):
     """An operator with what it is called with."""
 
@@ -45,12 +50,16 @@ class Operation(NamedTuple):
     keywords: Mapping[str, Any]
 
 
-@functools.cache
-def traits_of(function: Any) -> Traits:
+def traits_of(function: OpOverload) -> Traits:
     """Return the traits of an overload."""
-    schema = getattr(function, "_schema", None)
-    if schema is None:  # a higher-order operator
-        return Traits(str(function), (), is_foreach=False, is_view=False, is_rescaling=False, is_pure=False)
+    known = _traits.get(id(function))  # by identity: hashing an overload runs Python code of torch's
+    if known is None:
+        known = _traits[id(function)] = (function, _read_traits(function))
+    return known[1]
+
+
+def _read_traits(function: OpOverload) -> Traits:
+    schema = function._schema
     writes = tuple(
         (position, argument.name)
         for position, argument in enumerate(schema.arguments)
@@ -76,7 +85,7 @@ def run(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     The foreach operators on the CPU, and those for mixed tensors, leave counting versions to the operators that they
     call, for which it is switched off below any mode (torch 2.13): it is made up for here.
     """
-    if not traits_of(function).is_foreach:
+    if not isinstance(function, OpOverload) or not traits_of(function).is_foreach:
         return function(*args, **keywords)
     before = [(tensor, tensor._version) for tensor in tensors_in(args[:1]) if not tensor.is_inference()]
     result = function(*args, **keywords)
@@ -86,17 +95,20 @@ def run(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     return result
 
 
-def tensors_in(values: Sequence[Any]) -> Iterator[Tensor]:
-    """Yield the tensors that have a storage among the values and in lists among them."""
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors that have a storage among the values and in lists among them."""
+    found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
             if value.layout is torch.strided:
-                yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)
+                found.append(value)
+        elif isinstance(value, _SEQUENCES):
+            found += tensors_in(value)
+    return found
 
 
-def written(traits: Traits, args: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[Tensor]:
-    """Yield the tensors that the operator writes to."""
-    for position, name in traits.writes:
-        yield from tensors_in([args[position] if position < len(args) else keywords.get(name)])
+def written(traits: Traits, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors that the operator writes to."""
+    return tensors_in(
+        args[position] if position < len(args) else keywords.get(name) for position, name in traits.writes
+    )

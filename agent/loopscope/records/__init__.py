@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from .activations import ActivationTable
 from .activity import ActivityReport, SyncCount
 from .epochs import EpochReport, LayerStatistics
 from .events import Event
@@ -17,22 +18,34 @@ from .gradients import (
     GradientTable,
     Integers,
 )
+from .health import HEALTH_STATES, HEALTHY, Anomaly, HealthReport, LayerState
+from .hooks import HookCount, HookSilence
+from .nonfinite import NonfiniteOrigin
 from .run import RunInfo, SelfReport
 from .steps import StepReport
 
 __all__ = [
     "EXPONENT_HIGH",
     "EXPONENT_LOW",
+    "HEALTHY",
+    "HEALTH_STATES",
     "NUM_EXPONENT_BINS",
+    "ActivationTable",
     "ActivityReport",
+    "Anomaly",
     "EpochReport",
     "Event",
     "Flags",
     "Floats",
     "GradientSample",
     "GradientTable",
+    "HealthReport",
+    "HookCount",
+    "HookSilence",
     "Integers",
+    "LayerState",
     "LayerStatistics",
+    "NonfiniteOrigin",
     "Record",
     "RunInfo",
     "SelfReport",
@@ -40,4 +53,4 @@ __all__ = [
     "SyncCount",
 ]
 
-Record: TypeAlias = RunInfo | StepReport | EpochReport | Event | SelfReport | ActivityReport
+Record: TypeAlias = RunInfo | StepReport | EpochReport | Event | SelfReport | ActivityReport | HealthReport

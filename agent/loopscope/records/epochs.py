@@ -6,7 +6,9 @@ Shape legend: G layer groups.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from .gradients import Floats, Integers
 
@@ -33,6 +35,12 @@ class LayerStatistics:
     zero_ratio: Floats
     """[G] mean over the sampled steps, NaN where no step was sampled."""
     num_sampled_steps: int
+    health: tuple[str, ...] = ()
+    """[G] the worst state of each layer (`catalog.HEALTH_STATES`); empty where it had no gradient at all."""
+    health_rule: tuple[str, ...] = ()
+    """[G] the kind of event that decided it; empty where healthy."""
+    trend: Floats = field(default_factory=lambda: np.zeros(0))
+    """[G] mean over that of the epoch (or window) before; NaN where either is not known."""
     scope: str = "full"
     """`full`, or `local_shard` where the norms are those of this rank's shards (see GradientTable)."""
 

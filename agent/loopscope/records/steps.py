@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .activations import ActivationTable
 from .activity import SyncCount
 from .events import Event
 from .gradients import GradientTable
+from .hooks import HookCount, HookSilence
+from .nonfinite import NonfiniteOrigin
 
 __all__ = ["StepReport"]
 
@@ -44,6 +47,20 @@ class StepReport:
     events: tuple[Event, ...] = ()
     syncs: tuple[SyncCount, ...] = ()
     """What waited for the device since the step before, by kind and line; operators on sampled steps only."""
+    activations: ActivationTable | None = None
+    """What activation modules put out, on sampled steps, where that was asked for."""
+    hooks: tuple[HookCount | HookSilence, ...] = ()
+    """What the last audit of the model's hooks found: those that have become more, and those that do not run."""
+    origin: NonfiniteOrigin | None = None
+    """Where a loss that became NaN or infinite began, on the first such step; None where that is not known."""
+    pauses: Mapping[str, float] = field(default_factory=dict)
+    """What held the process up: seconds of `garbage_collection`, counts of `allocator_retry`; empty without any."""
+    batch: int | None = None
+    """Index of the step's last batch within the pass of its DataLoader, None without one."""
+    memory_bytes: int | None = None
+    """Resident memory of the process, mapped files left out, as the report was made; None where none was read: it is
+    ten times a second at the most.
+    """
     overhead_seconds: float = 0.0
     """What our hooks took of this step on the training thread."""
     num_steps: int = 1

@@ -16,7 +16,7 @@ from loopscope.detectors.nonfinite import (
     NonfiniteLoss,
 )
 from loopscope.protocols import Detector
-from loopscope.records import Event, StepReport
+from loopscope.records import Event, NonfiniteOrigin, StepReport
 
 NAN, INF = math.nan, math.inf
 LAYERS = ("stem", "body", "head")
@@ -69,9 +69,9 @@ def test_gradient_event_says_where() -> None:
 def test_parameter_is_one_of_the_layer_that_is_named() -> None:
     """Where parameters of several layers alternate, the parameter still belongs to the first layer."""
     table = gradient_table(
-        (NAN, NAN, 1.0),
+        (NAN, NAN, NAN),
         layers=LAYERS,
-        num_nonfinite=(1, 1, 0),
+        num_nonfinite=(1, 1, 1),
         names=("b", "a", "c"),
         layer_index_P=GOOD.layer_index_P[[1, 0, 2]],
     )
@@ -208,7 +208,6 @@ def test_loss_event_says_what_it_became(loss: float, text: str) -> None:
     assert (event.kind, event.severity, event.layer, event.step) == ("nonfinite_loss", "critical", None, 5)
     assert (event.run, event.optimizer, event.attributes) == ("r", "critic", {"loss": str(loss)})
     assert text in event.message
-    assert event.first_cause
 
 
 @pytest.mark.parametrize(
@@ -227,40 +226,38 @@ def test_loss_of_a_skipped_step(changes: dict[str, Any], severity: str) -> None:
     assert event.severity == severity
 
 
-@pytest.mark.parametrize("loss_step", [3, 4, 40])
-def test_gradient_at_or_before_the_loss_is_the_first_cause(loss_step: int) -> None:
-    """The loss event refers to the gradient that became non-finite on its step or before."""
-    steps = [_bad(step, loss=NAN if step >= loss_step else 1.0) for step in range(3, loss_step + 1)]
+@pytest.mark.parametrize(
+    ("num_bad", "layer"), [(1, "stem"), (2, "body"), (3, "stem")], ids=["stem", "stem and body", "all"]
+)
+def test_backward_is_followed_to_where_it_broke(num_bad: int, layer: str) -> None:
+    """With a finite loss the last of the first layers is named, through which the others' gradients came."""
+    norms = [NAN] * num_bad + [1.0] * (3 - num_bad)
+    table = gradient_table(norms, layers=LAYERS, num_nonfinite=[1] * num_bad + [0] * (3 - num_bad))
 
-    (gradient,), (loss,) = _see(NonfiniteGradient(), *steps), _see(NonfiniteLoss(), *steps)
+    (event,) = NonfiniteGradient().see(_bad(0, gradients=table))
 
-    assert (gradient.step, gradient.first_cause) == (3, True)
-    assert (loss.step, loss.first_cause) == (loss_step, False)
-    assert loss.attributes == {"loss": "nan", "cause": "nonfinite_gradient", "cause_step": 3, "cause_layer": "body"}
-    assert "body" in loss.message
-
-
-def test_loss_before_the_gradient_is_the_first_cause() -> None:
-    """A gradient that became non-finite after the loss refers to the loss."""
-    steps = [_good(3, loss=INF), _bad(4, loss=INF)]
-
-    (gradient,), (loss,) = _see(NonfiniteGradient(), *steps), _see(NonfiniteLoss(), *steps)
-
-    assert (loss.step, loss.first_cause) == (3, True)
-    assert (gradient.step, gradient.first_cause) == (4, False)
-    assert (gradient.attributes["cause"], gradient.attributes["cause_step"]) == ("nonfinite_loss", 3)
+    assert event.layer == layer
+    assert set(event.attributes["layers"]) == set(LAYERS[:num_bad])
 
 
-@pytest.mark.parametrize("skipped", [_skipped(3), _bad(3, skipped="manual")], ids=["grad_scaler", "manual"])
-def test_gradient_that_was_not_applied_is_no_cause_later(skipped: StepReport) -> None:
-    """A skipped step leaves the weights alone, so a loss that breaks later has another cause."""
-    (loss,) = _see(NonfiniteLoss(), skipped, _good(3), _good(4, loss=NAN))
+@pytest.mark.parametrize(
+    ("what", "parameter", "layer", "text"),
+    [
+        ("input", "stem.0.weight", "stem", "row 3"),
+        ("target", None, None, "target"),
+        ("weight", "body.1.weight", "body", "body.1.weight"),
+        ("operator", "body.1.weight", "body", "log"),
+        ("operator", "unknown", None, "log"),
+    ],
+)
+def test_origin_of_the_loss_names_its_layer(what: str, parameter: str | None, layer: str | None, text: str) -> None:
+    """Where the forward pass is known to have broken, loss and gradient both name that layer, and the rows."""
+    origin = NonfiniteOrigin(what=what, operator="log", parameter=parameter, rows=(3,) if what == "input" else ())
+    table = gradient_table((NAN, NAN, NAN), layers=LAYERS, num_nonfinite=(1, 1, 1))
+    report = _bad(7, loss=NAN, gradients=table, origin=origin)
 
-    assert loss.first_cause
+    (loss,), (gradient,) = NonfiniteLoss().see(report), NonfiniteGradient().see(report)
 
-
-def test_gradient_incident_that_is_over_is_no_cause() -> None:
-    """Ten finite steps after, a non-finite loss is an incident of its own."""
-    (loss,) = _see(NonfiniteLoss(), _bad(0), *(_good(1 + i) for i in range(10)), _good(11, loss=NAN))
-
-    assert loss.first_cause
+    assert (loss.layer, gradient.layer) == (layer, layer or "stem")
+    assert text in loss.message
+    assert (loss.attributes["origin"], loss.attributes.get("rows")) == (what, [3] if what == "input" else None)

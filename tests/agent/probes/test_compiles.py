@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from tests.compiling import Run, watch_compiling
-from tests.corpus.compiles import breaks, clean, fallbacks, recompilations
+from tests.corpus.compiles import breaks, clean, fallbacks, rates, recompilations
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
@@ -99,7 +99,7 @@ def _fresh_dynamo() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@_programs(clean, recompilations, breaks, fallbacks)
+@_programs(clean, recompilations, rates, breaks, fallbacks)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_every_event_has_its_line_its_category_and_its_severity(program: _Program, backend: str) -> None:
     """Nothing is told that is not marked in the program, and all that is marked is told, as often as it happens."""
@@ -109,7 +109,7 @@ def test_every_event_has_its_line_its_category_and_its_severity(program: _Progra
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs g++")
-@_programs(clean, recompilations, breaks)
+@_programs(clean, recompilations, rates, breaks)
 def test_inductor_makes_no_difference(program: _Program) -> None:
     """The events of a backend that generates code are the same."""
     if program.__name__ not in _ALSO_BY_INDUCTOR:
@@ -127,7 +127,7 @@ def test_a_clean_program_is_silent(program: _Program) -> None:
     assert {found.severity for found in run.findings} == {"info"}
 
 
-@_programs(clean, recompilations, breaks, fallbacks)
+@_programs(clean, recompilations, rates, breaks, fallbacks)
 def test_counts_are_those_of_dynamo(program: _Program) -> None:
     """Compilations are the graphs that the backend got; breaks are what dynamo counts as such.
 
@@ -143,7 +143,7 @@ def test_counts_are_those_of_dynamo(program: _Program) -> None:
     assert num_breaks <= run.count("graph_breaks") <= num_breaks + num_more
 
 
-@_programs(clean, recompilations, breaks, fallbacks)
+@_programs(clean, recompilations, rates, breaks, fallbacks)
 def test_a_watched_program_compiles_what_an_unwatched_one_does(program: _Program) -> None:
     """Graphs, breaks, resumed frames and recompilations are those of a run without the probe."""
     bare, watched = CompileCounterWithBackend("eager"), CompileCounterWithBackend("eager")
@@ -158,7 +158,7 @@ def test_a_watched_program_compiles_what_an_unwatched_one_does(program: _Program
     assert _counted() == by_bare
 
 
-@_programs(clean, recompilations, breaks, fallbacks)
+@_programs(clean, recompilations, rates, breaks, fallbacks)
 def test_every_event_says_what_to_do(program: _Program) -> None:
     """Warnings have a remedy and a frame; recompilations name the guard, the id and the number of variants."""
     run = watch_compiling(lambda: program(_with("eager")))

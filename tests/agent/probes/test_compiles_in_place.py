@@ -282,15 +282,14 @@ from tests.compiling import compile_probe, judge
 
 probe = compile_probe()
 probe.install()
-assert probe.collect() == ()
-assert "torch._dynamo" not in sys.modules
+print(len(probe.collect()), "torch._dynamo" in sys.modules)
 torch.compile(lambda x: x + 1, backend="eager")(torch.ones(3))
 run = judge(probe.collect())
 probe.remove()
-assert run.count("compilations") == 1, run
+print(run.count("compilations"))
 """
 
 
 def test_dynamo_is_not_imported_and_found_when_it_is() -> None:
     """Importing it costs seconds, which a loop without torch.compile does not have to spend."""
-    run_python("-c", _BEFORE_DYNAMO)
+    assert run_python("-c", _BEFORE_DYNAMO).stdout.split() == ["0", "False", "1"]

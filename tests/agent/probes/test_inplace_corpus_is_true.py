@@ -125,8 +125,13 @@ def test_program_raises_in_its_last_step(program: Program) -> None:
 
 @_each("raises", "silent")
 def test_reference_does_not_raise(program: Program) -> None:
-    """Without the in-place operation the same training goes on."""
-    _Run(program, is_reference=True).go(program.steps + 1)
+    """Without the in-place operation the same training goes on for a step more, and reaches the parameters."""
+    run = _Run(program, is_reference=True)
+    run.go(program.steps + 1)
+
+    gradients = [each for each in run.gradients().values() if each is not None]
+    assert any(each.count_nonzero() for each in gradients)
+    assert all(each.isfinite().all() for each in gradients)
 
 
 @_each("silent")

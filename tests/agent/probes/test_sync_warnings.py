@@ -7,78 +7,29 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from tests.loops import batch, network, watch
+from tests.syncing import StandIn, stand_in, waiting
 
 from loopscope.sites import site_of
 
 _TEXT = "called a synchronizing CUDA operation"
-_PROTOTYPE = "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing operations"
 _HERE = site_of(__file__, 0).rpartition(":")[0]
 
 
-class _Device:
-    """What of torch.cuda the probe looks at."""
-
-    def __init__(self) -> None:
-        self.mode = 0
-        self.modes: list[int] = []
-
-    def is_available(self) -> bool:
-        return True
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def get_sync_debug_mode(self) -> int:
-        return self.mode
-
-    def set_sync_debug_mode(self, mode: int | str) -> None:
-        self.mode = {"default": 0, "warn": 1, "error": 2}.get(str(mode), mode)  # type: ignore[assignment]
-        self.modes.append(self.mode)
-        if self.mode:
-            warnings.warn(_PROTOTYPE, stacklevel=2)
-
-    def memory_stats(self) -> dict[str, int]:
-        return {}
-
-
-_LIBRARY_SOURCE = """
-import warnings
-
-class Waiting:
-    def __init__(self, device): self.device = device
-    def _wait(self, *_, **__):
-        if self.device.mode == 2:
-            raise RuntimeError("called a synchronizing CUDA operation")
-        if self.device.mode == 1:
-            warnings.warn("called a synchronizing CUDA operation (Triggered internally at ...)", stacklevel=1)
-        return self
-    __getitem__ = __setitem__ = __add__ = __radd__ = __iadd__ = unique = nonzero = to = item_of = masked_select = _wait
-    cpu = copy_ = topk = cuda = type = _wait
-"""
-
-
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> _Device:
+def device(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """The stand-in, in the place of torch.cuda's functions."""
-    device = _Device()
-    for name in ("is_available", "is_initialized", "get_sync_debug_mode", "set_sync_debug_mode", "memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, getattr(device, name))
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    return device
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture
-def x(device: _Device) -> Any:
+def x(device: StandIn) -> Any:
     """A tensor that waits wherever it can, from a file that is PyTorch's by its name."""
-    module = ModuleType("waiting")
-    exec(compile(_LIBRARY_SOURCE, torch.__file__.replace("__init__", "_waiting"), "exec"), vars(module))
-    return module.Waiting(device)
+    return waiting(device)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +79,7 @@ def _counts(watched: Any) -> Counter[tuple[str, str]]:
     return Counter({(kind, site): int(value) for (site, kind), value in found.items()})
 
 
-def test_kinds_are_what_the_line_says(device: _Device, x: Any) -> None:
+def test_kinds_are_what_the_line_says(device: StandIn, x: Any) -> None:
     """CUDA does not name the operator; the user's expression does, also over several lines and nested."""
     with watch(network()) as watched:
         assert device.mode == 1
@@ -148,7 +99,7 @@ def test_code_without_source_is_told_by_its_instructions(x: Any) -> None:
         assert _counts(watched) == Counter({("mask", "<generated>:1"): 1, ("operator", "<generated>:2"): 1})
 
 
-def test_the_mode_is_on_for_sampled_steps_only(device: _Device, x: Any) -> None:
+def test_the_mode_is_on_for_sampled_steps_only(device: StandIn, x: Any) -> None:
     """On from attach for the first step, off after it, on again every 20th; off after detach."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -163,7 +114,7 @@ def test_the_mode_is_on_for_sampled_steps_only(device: _Device, x: Any) -> None:
     assert device.mode == 0
 
 
-def test_the_mode_is_off_after_an_exception(device: _Device) -> None:
+def test_the_mode_is_off_after_an_exception(device: StandIn) -> None:
     """A loop that raises leaves it as it was."""
     with pytest.raises(KeyboardInterrupt), watch(network()):
         raise KeyboardInterrupt
@@ -172,9 +123,10 @@ def test_the_mode_is_off_after_an_exception(device: _Device) -> None:
 
 
 @pytest.mark.parametrize("mode", ["warn", "error"])
-def test_a_mode_of_the_users_is_left_alone(device: _Device, x: Any, mode: str) -> None:
+def test_a_mode_of_the_users_is_left_alone(device: StandIn, x: Any, mode: str) -> None:
     """It is neither changed nor restored to anything; in "error" what raises raises."""
-    device.set_sync_debug_mode(mode)
+    with pytest.warns(UserWarning, match="prototype"):
+        device.set_sync_debug_mode(mode)
     with watch(network()) as watched, warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         for _ in range(3):
@@ -189,15 +141,15 @@ def test_a_mode_of_the_users_is_left_alone(device: _Device, x: Any, mode: str) -
     assert sum(counts.values()) in {0, 3}
 
 
-def test_a_mode_that_the_user_sets_meanwhile_stays(device: _Device) -> None:
+def test_a_mode_that_the_user_sets_meanwhile_stays(device: StandIn) -> None:
     """Ours is taken back only where it is still the one that we have set."""
-    with watch(network()):
+    with watch(network()), pytest.warns(UserWarning, match="prototype"):
         device.set_sync_debug_mode("error")
 
     assert device.mode == 2
 
 
-def test_our_warnings_are_not_shown(device: _Device, x: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_warnings_are_not_shown(device: StandIn, x: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """What our mode brings forth, its own warning of being a prototype included, the user never sees."""
     with watch(network()):
         x.unique()
@@ -245,7 +197,7 @@ def test_errors_of_the_users_filters_stay_errors(x: Any) -> None:
             assert sum(_counts(watched).values()) == 1
 
 
-def test_filters_and_functions_are_restored(device: _Device) -> None:
+def test_filters_and_functions_are_restored(device: StandIn) -> None:
     """The list of filters and showwarning are what they were, also where the user has added a filter meanwhile."""
     before, show = list(warnings.filters), warnings.showwarning
     with watch(network()):

@@ -66,6 +66,15 @@ def item_in_a_helper(compiler):
     run(torch.ones(4))
 
 
+def list_of_a_tensor(compiler):
+    @compiler
+    def shift(x):
+        first, *_ = x.tolist()  # -> graph_break sync
+        return x + first
+
+    shift(torch.arange(3))
+
+
 def float_of_a_tensor(compiler):
     @compiler
     def scale(x):

@@ -136,6 +136,15 @@ def list_length(compiler):
     compiled([torch.ones(4), torch.zeros(4), torch.ones(4)])
 
 
+def empty_list(compiler):
+    def total(x, more):  # -> recompilation list_length
+        return x + sum(more) if more else x + 1
+
+    compiled = compiler(total)
+    compiled(torch.ones(4), [])
+    compiled(torch.ones(4), [torch.ones(4)])
+
+
 def requires_grad(compiler):
     def double(x):  # -> recompilation requires_grad
         return x * 2
@@ -183,31 +192,6 @@ def default_dtype(compiler):
         compiled(torch.ones(4, dtype=torch.float32))
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-def float_learning_rate(compiler):
-    model = nn.Linear(4, 4)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-
-    @compiler
-    def step():
-        optimizer.step()  # -> info graph_break optimizer_step, recompilation learning_rate
-
-    for _ in range(4):
-        model(torch.ones(2, 4)).sum().backward()
-        step()
-        optimizer.param_groups[0]["lr"] *= 0.5
-
-
-def scheduled_optimizer(compiler):
-    model = nn.Linear(4, 4)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
-    step = compiler(optimizer.step)
-    for _ in range(4):
-        model(torch.ones(2, 4)).sum().backward()
-        step()  # -> info graph_break optimizer_step, recompilation learning_rate
-        scheduler.step()
 
 
 def sequential(compiler):

@@ -207,6 +207,21 @@ def values_of_the_host(agent: Any):
     return x * float(rates[0]), x[:shape], torch.full((3,), rates.mean()), len(x), x.numel(), bool(x.requires_grad)
 
 
+def written_in_parts(agent: Any):
+    x = torch.ones(4, requires_grad=True)
+    y = x.exp()
+    y.data[::2].mul_(1.0)  # what watches in-place operations has to look which elements were written
+    y[1:3].sum().backward()
+    scaled = torch.ones(4, requires_grad=True) * 2
+    kept = scaled.exp()
+    kept.data.copy_(kept.data.clone())  # and whether they have changed
+    kept.sum().backward()
+
+
+def sampled_with_checks_on_the_device(agent: Any):
+    return torch.multinomial(torch.ones(4), 2)
+
+
 def saved_and_averaged(agent: Any):
     model = _model()
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))

@@ -132,6 +132,24 @@ def sums_on_the_host():
     return total.numpy()
 
 
+def to_the_host_and_back():
+    x = torch.ones(3)
+    host = x.cpu()  # -> cpu
+    back = host.to(x.device)  # -> copy
+    back.sum().item()  # -> item
+    host.to(x.device, non_blocking=True).tolist()  # -> tolist
+    return host.tolist()
+
+
+def made_on_the_host():
+    x, device = torch.ones(3), "cpu"
+    total = torch.zeros(3, device="cpu")
+    total += x.cpu()  # -> cpu
+    total.tolist()
+    torch.tensor([1, 2], device=torch.device("cpu")).tolist()
+    return torch.zeros(3, device=device).tolist()  # -> tolist
+
+
 def copied_into_the_host():
     x = torch.ones(3)
     host = torch.zeros(3).cpu()  # -> cpu
@@ -160,11 +178,36 @@ def sizes_inside():
 def sampled_tokens():
     torch.normal(torch.zeros(2), torch.ones(2))  # -> operator
     torch.normal(torch.zeros(2), 1.0)
-    return torch.multinomial(torch.ones(4), 2)  # -> operator
+    return torch.multinomial(torch.ones(4), 4, replacement=True)
 
 
 def bincount():
     return torch.bincount(torch.tensor([0, 1, 1]))  # -> operator
+
+
+def histograms_and_memberships():
+    x = torch.randn(20)
+    torch.histc(x, bins=4, min=-1, max=1)
+    torch.histc(x)  # -> operator
+    torch.isin(x, x[:2])
+    return torch.isin(x, torch.randn(100))  # -> operator
+
+
+def numbers_of_the_device():
+    x = torch.randn(4)
+    lowest = x.min()
+    x.masked_fill(x > 0, 0.0)
+    x.masked_fill(x > 0, torch.tensor(0.0))
+    x.masked_fill(x > 0, lowest)  # -> operator
+    x.index_fill(0, torch.tensor([1]), lowest)  # -> operator
+    return torch.linspace(lowest, 0, 5)  # -> operator
+
+
+def decompositions():
+    x = torch.eye(3)
+    torch.linalg.qr(x)
+    torch.linalg.svd(x)  # -> operator
+    return torch.linalg.eigh(x)  # -> operator
 
 
 def on_lines_of_one_call():

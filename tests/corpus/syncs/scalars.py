@@ -7,6 +7,7 @@ waits in two ways. What has no mark waits for nothing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import math
@@ -108,6 +109,18 @@ def as_text():
     texts.append(f"{loss!s}")  # -> print
     texts.append("%s" % loss)  # noqa: UP031 - the other form  # -> print
     return texts
+
+
+@dataclasses.dataclass
+class _Output:
+    loss: torch.Tensor
+    step: int = 0
+
+
+def generated_methods():
+    output, other = _Output(torch.ones(())), _Output(torch.ones(()))
+    text = str(output)  # -> print
+    return text, output == other  # -> bool
 
 
 def percent():

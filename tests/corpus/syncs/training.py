@@ -137,6 +137,22 @@ def mask_that_is_compared():
     return model(torch.ones(5, 2, 8), mask=nn.Transformer.generate_square_subsequent_mask(5))  # -> bool
 
 
+def packed_sequences():
+    x, model = torch.randn(3, 5, 4), nn.GRU(4, 2, batch_first=True)
+    for lengths in (torch.tensor([5, 3, 2]).cpu(), [5, 3, 2]):  # -> cpu
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        output, known = nn.utils.rnn.pad_packed_sequence(model(packed)[0], batch_first=True)
+        known.tolist()
+        output[:, : int(known.max())].sum().backward()
+    return output.sum().item()  # -> item
+
+
+def packed_sequences_in_any_order():
+    lengths = torch.tensor([2, 5, 3], device="cpu")
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(3, 5, 4), lengths, True, enforce_sorted=False)  # -> copy
+    return nn.utils.rnn.pad_packed_sequence(packed)[1].tolist()  # -> cpu
+
+
 class _Gate(nn.Module):
     def forward(self, x: torch.Tensor):
         if x.sum() > 0:  # -> bool (module_that_branches)

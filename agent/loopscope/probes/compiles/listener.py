@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from ...guard import Site
@@ -137,7 +138,13 @@ class Listener:
             heard = _hear(record)
             site = heard.called_from.site if heard.called_from else None
             self.notes.append(
-                CompileNote(kind="cudagraph_skip", compile_id=heard.compile_id, text=heard.message, site=site)
+                CompileNote(
+                    kind="cudagraph_skip",
+                    compile_id=heard.compile_id,
+                    text=heard.message,
+                    site=site,
+                    is_without_cuda=not torch.cuda.is_available(),
+                )
             )
 
     def _hear_recording(self, record: logging.LogRecord) -> None:

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import torch
+
 from ...guard import Site
 from ...hooks import HookSet
 from ...notes import CompileNote
@@ -120,7 +122,8 @@ class CompileProbe:
     def _untold_skips(self, num_told: int) -> Iterator[CompileNote]:
         before, self._num_skips = self._num_skips, _count_skips()
         if (num_untold := self._num_skips - before - num_told) > 0:
-            yield CompileNote(kind="cudagraph_skip", count=num_untold)
+            is_without_cuda = not torch.cuda.is_available()
+            yield CompileNote(kind="cudagraph_skip", count=num_untold, is_without_cuda=is_without_cuda)
 
     def _break(self, heard: Heard, frame: CompileNote | None) -> CompileNote | None:
         found = parse_break(heard.message)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from ..operators import Operation
 from .history import Layout, Write
 
-__all__ = ["can_look", "differs", "makes_a_difference", "overlaps"]
+__all__ = ["can_look", "differs", "is_changed", "makes_a_difference", "overlaps"]
 
 _TOLERANCE = 4
 _MAX_ELEMENTS = 2**24
@@ -70,10 +72,9 @@ def overlaps(write: Write, tensor: Tensor) -> bool:
     num_elements = max(wrote.end, reads.end)
     if num_elements > _MAX_ELEMENTS or wrote == reads:
         return True
-    with torch._C._DisableTorchDispatch(), torch.no_grad():  # private
-        is_written = torch.zeros(num_elements, dtype=torch.bool)
-        is_written.as_strided(wrote.size, wrote.stride, wrote.offset).fill_(value=True)
-        return bool(is_written.as_strided(reads.size, reads.stride, reads.offset).any())  # on the host
+    is_written = np.zeros(num_elements, dtype=bool)  # no tensor: reading one would count as a sync of the user's
+    as_strided(is_written[wrote.offset :], wrote.size, wrote.stride)[...] = True
+    return bool(as_strided(is_written[reads.offset :], reads.size, reads.stride).any())
 
 
 def differs(one: Tensor, other: Tensor) -> bool:
@@ -84,6 +85,16 @@ def differs(one: Tensor, other: Tensor) -> bool:
         return not torch.equal(one, other)  # host sync: armed steps only, where PyTorch checks nothing
     eps = torch.finfo(one.dtype).eps * _TOLERANCE
     return not torch.allclose(one, other, rtol=eps, atol=0.0, equal_nan=True)  # host sync: as above
+
+
+def is_changed(tensor: Tensor, snapshot: Any) -> bool:
+    """Whether the storage has other bytes than before; True where nothing was kept to compare with."""
+    storage = tensor.untyped_storage()
+    if snapshot is None or snapshot.nbytes() != storage.nbytes():
+        return True
+    with torch._C._DisableTorchDispatch(), torch.no_grad():  # private
+        now, then = (torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(each) for each in (storage, snapshot))
+        return not torch.equal(now, then)  # host sync: armed steps only, where something was written to
 
 
 def _as_before(tensor: Tensor, snapshot: Any) -> Tensor | None:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .places import Inner, Place
+from .places import Inner, Place, Trail
 
-__all__ = ["History", "Layout", "Made", "Store", "Write"]
+__all__ = ["History", "Layout", "Made", "Store", "Twin", "Write"]
 
 _MAX_MADE = 100_000
 _MAX_STORES = 200_000
@@ -40,6 +40,17 @@ class Layout(NamedTuple):
         return self.offset + 1 + sum((size - 1) * step for size, step in zip(self.size, self.stride, strict=True))
 
 
+class Twin(NamedTuple):
+    """What an operator of a checkpointed region and its recomputation have in common, and no other has."""
+
+    call: int
+    """Which call of `checkpoint`."""
+    operator: str
+    inner: Inner
+    ordinal: int
+    """Which one it is of the nodes of its operator and line in one run of the region."""
+
+
 @dataclass(slots=True, eq=False)
 class Made:
     """A node of the graph: the operator and the line that made it, and the storages it may have saved."""
@@ -50,17 +61,28 @@ class Made:
     end: int
     """The same for the last operator of a custom function's forward."""
     operator: str
-    place: Place | None
+    trail: Trail
     region: str | None
     """Whose saved-tensor hooks were on: `checkpoint`, `save_on_cpu`, ..., None without any."""
     is_function: bool = False
     is_recomputed: bool = False
-    inner: Inner | None = None
+    twin: Twin | None = None
+    """What its recomputation, or the operator that it recomputes, has as well."""
     stores: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> Place | None:
+        """Where it was made."""
+        return self.trail.place
+
+    @property
+    def call(self) -> int | None:
+        """The checkpointed call that it belongs to."""
+        return None if self.twin is None else self.twin.call
 
     def is_twin_of(self, other: Made) -> bool:
         """Whether it is the recomputation of the same operator."""
-        return self.is_recomputed and self.inner == other.inner and self.operator == other.operator
+        return self.is_recomputed and self.twin is not None and self.twin == other.twin
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +91,7 @@ class Write:
 
     time: int
     operator: str
-    place: Place | None
+    trail: Trail
     sequence: int
     shape: tuple[int, ...]
     dtype: str
@@ -83,6 +105,13 @@ class Write:
     """Which of the storage's elements it wrote."""
     snapshot: Any = None
     """The storage's bytes before, where they may be needed."""
+    call: int | None = None
+    """The checkpointed call that it is part of."""
+
+    @property
+    def place(self) -> Place | None:
+        """Where it wrote."""
+        return self.trail.place
 
 
 @dataclass(slots=True, eq=False)
@@ -104,11 +133,13 @@ class History:
     """What an armed step did; dropped as a whole when it ends."""
 
     def __init__(self) -> None:
-        self.time = 0
+        self.time = self.last_write = 0
         self.made: dict[int, Made] = {}
         self.stores: dict[int, Store] = {}
-        self.places: dict[tuple[str, Inner], Place] = {}
+        self.places: dict[tuple[int | None, str, Inner], Place] = {}
         """Where writes inside of checkpointed regions stand: a recomputation is called from backward."""
+        self.originals: dict[Twin, Made] = {}
+        """What recomputations recompute."""
         self._num_snapshot_bytes = 0
 
     def store_of(self, tensor: Tensor) -> tuple[int, Store] | None:
@@ -129,20 +160,24 @@ class History:
     def add_made(self, made: Made, stores: list[tuple[int, Store]]) -> None:
         """Note a node and the storages it has to do with."""
         if len(self.made) >= _MAX_MADE:
-            return
+            self._forget(self.made.pop(next(iter(self.made))))
         self.made[made.sequence] = made
+        if made.twin is not None and not made.is_recomputed:
+            self.originals[made.twin] = made
         self.extend(made, stores)
 
     def extend(self, made: Made, stores: list[tuple[int, Store]]) -> None:
         """Note further storages that a node has to do with."""
-        new = [(key, store) for key, store in stores if key not in made.stores]
-        made.stores += tuple(key for key, _ in new)
-        for _, store in new:
-            store.uses.append(made)
-            del store.uses[:-_MAX_PER_STORE]
+        for key, store in stores:
+            if key not in made.stores:
+                made.stores += (key,)
+                store.uses.append(made)
+                if len(store.uses) > _MAX_PER_STORE:
+                    del store.uses[0]
 
     def add_write(self, store: Store, write: Write) -> None:
         """Note a write."""
+        self.last_write = write.time
         store.writes.append(write)
         del store.writes[:-_MAX_PER_STORE]
 
@@ -162,6 +197,10 @@ class History:
             return None
         self._num_snapshot_bytes += num_bytes
         return storage.clone()  # type: ignore[no-untyped-call]  # torch
+
+    def _forget(self, made: Made) -> None:
+        if made.twin is not None and self.originals.get(made.twin) is made:
+            del self.originals[made.twin]
 
     def prune(self) -> None:
         """Forget the storages that are gone, and the copies of what they held."""

@@ -32,6 +32,6 @@ class Incident:
     """Whether it wrote to a weight."""
 
     @property
-    def key(self) -> tuple[str, Place | None, Place | None]:
-        """One pair of lines is one incident, however many tensors they share."""
-        return self.cause, self.place, self.saved_place
+    def key(self) -> tuple[str, Place | None, str]:
+        """A line that writes is one incident, however many tensors it writes to and whoever had saved them."""
+        return self.cause, self.place, self.operator if self.place is None else ""

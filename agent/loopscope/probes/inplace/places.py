@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import re
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from ...sites import Origin, origin_of, site_of, user_frame
+from ...sites import Origin, origin_of, site_of
 
 __all__ = [
     "CHECKPOINT",
@@ -18,6 +20,7 @@ __all__ = [
     "FUNCTION",
     "Inner",
     "Place",
+    "Trail",
     "frames_of_call",
     "inner_of",
     "is_inside",
@@ -34,6 +37,7 @@ _CONTAINERS = (f"modules{os.sep}module.py", f"modules{os.sep}container.py")
 _COMMENT = re.compile(r"(?<=\S)\s+#[^'\"]*$")
 _MAX_TEXT = 120
 _MAX_FRAMES = 100
+_MAX_FILES = 10_000
 _NEAR_FRAMES = 12
 
 ENGINE = (f"{_TORCH}autograd{os.sep}graph.py", "_engine_run_backward")
@@ -59,23 +63,75 @@ class Place(NamedTuple):
         return site_of(self.filename, self.line)
 
 
+class _File(NamedTuple):
+    """What a source file is to the lines in it."""
+
+    origin: Origin
+    library: str | None
+    """Its name inside PyTorch, where lines in it are worth telling."""
+    is_of_call: bool
+    """Whether a frame in it says what an operator of backward is part of."""
+
+
+class Trail:
+    """A place that is worked out only if somebody asks for it, as hardly anybody does.
+
+    PyTorch notes the stack in C++ in less than 1 us; walking it in Python takes 15 us below a few modules.
+    """
+
+    __slots__ = ("_captured", "_place")
+
+    def __init__(self, place: Place | None = None, captured: Any = None) -> None:
+        self._place, self._captured = place, captured
+
+    @classmethod
+    def of(cls, frame: FrameType | None) -> Trail:
+        """Return that of `frame`, which is on the stack of this thread with nothing but ours inside of it."""
+        gather = getattr(torch._C._profiler, "gather_traceback", None)  # private
+        return cls(place_of(frame)) if gather is None else cls(captured=gather(True, False, False))
+
+    @property
+    def place(self) -> Place | None:
+        """The place."""
+        if self._captured is not None:
+            (lines,) = torch._C._profiler.symbolize_tracebacks([self._captured])
+            self._place, self._captured = _place((each["filename"], int(each["line"])) for each in lines), None
+        return self._place
+
+
 def place_of(frame: FrameType | None) -> Place | None:
     """Return the place that `frame`, or who called it, stands for; None where no line is anybody's."""
-    own = user_frame(frame)
-    if own is None:
-        return None
-    library = None
-    while frame is not None and frame is not own and (library is None or library.startswith(_VAGUE)):
-        library = _library(frame) or library
+    return _place(_lines_from(frame))
+
+
+def _lines_from(frame: FrameType | None) -> Iterator[tuple[str, int]]:
+    while frame is not None:
+        yield frame.f_code.co_filename, frame.f_lineno or 0
         frame = frame.f_back
-    return Place(own.f_code.co_filename, own.f_lineno or 0, library)
+
+
+def _place(lines: Iterable[tuple[str, int]]) -> Place | None:
+    """Return the place of a stack, innermost line first: as `sites.user_frame`, with what of PyTorch's was called."""
+    library: str | None = None
+    package: Place | None = None
+    for filename, line in lines:
+        file = _file_of(filename)
+        if file.origin is Origin.USER:
+            return Place(filename, line, library)
+        if file.origin is Origin.PACKAGE and package is None:
+            package = Place(filename, line, library)
+        elif file.origin is Origin.OURS and package is None:
+            return None
+        elif file.library is not None and (library is None or library.startswith(_VAGUE)):
+            library = f"{file.library}:{line}"
+    return package
 
 
 def inner_of(frame: FrameType | None) -> Inner:
     """Return where inside of a checkpointed region `frame` is; the file is empty where only PyTorch's lines are."""
     library = None
     while frame is not None and frame.f_code.co_filename != CHECKPOINT:
-        if origin_of(frame.f_code.co_filename) is not Origin.LIBRARY:
+        if _file_of(frame.f_code.co_filename).origin is not Origin.LIBRARY:
             return frame.f_code.co_filename, frame.f_lineno or 0, library
         library = library or _library(frame)
         frame = frame.f_back
@@ -83,10 +139,19 @@ def inner_of(frame: FrameType | None) -> Inner:
 
 
 def _library(frame: FrameType) -> str | None:
-    filename = frame.f_code.co_filename
-    if not filename.startswith(_TELLING) or filename.endswith(_CONTAINERS):
-        return None
-    return f"torch/{filename[len(_TORCH) :].replace(os.sep, '/')}:{frame.f_lineno}"
+    library = _file_of(frame.f_code.co_filename).library
+    return None if library is None else f"{library}:{frame.f_lineno}"
+
+
+@functools.lru_cache(_MAX_FILES)
+def _file_of(filename: str) -> _File:
+    origin = origin_of(filename)
+    is_telling = filename.startswith(_TELLING)
+    library = None
+    if is_telling and not filename.endswith(_CONTAINERS):
+        library = f"torch/{filename[len(_TORCH) :].replace(os.sep, '/')}"
+    is_of_call = origin is not Origin.LIBRARY or is_telling or filename in {FUNCTION[0], CHECKPOINT}
+    return _File(origin, library, is_of_call)
 
 
 def text_of(place: Place | None) -> str:
@@ -104,14 +169,10 @@ def frames_of_call(frame: FrameType | None) -> list[FrameType]:
         code = frame.f_code
         if (code.co_filename, code.co_name) == ENGINE:
             break
-        if not (origin_of(code.co_filename) is Origin.LIBRARY and not _is_telling(code.co_filename)):
+        if _file_of(code.co_filename).is_of_call:
             frames.append(frame)
         frame = frame.f_back
     return frames
-
-
-def _is_telling(filename: str) -> bool:
-    return filename == FUNCTION[0] or filename == CHECKPOINT or filename.startswith(_TELLING)
 
 
 def is_inside(frame: FrameType | None, file_and_name: tuple[str, str]) -> FrameType | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FrameType
 
 import torch
 from torch import Tensor
 
-from ..operators import Traits
-from .history import History, Store
+from .calls import Call
+from .history import History
 from .incidents import Incident
 from .places import place_of
 
@@ -26,10 +25,14 @@ class Predictor:
         self._history, self._report = history, report
         self._expected: list[Incident] = []
 
-    def look(self, traits: Traits, tensor: Tensor, store: Store, frame: FrameType) -> None:
-        """Note the write that is about to happen to `tensor`, if its node has saved it."""
-        if not torch.is_grad_enabled() or not tensor.requires_grad:
-            return
+    def look(self, call: Call) -> None:
+        """Note the writes that are about to happen, to what its node has saved."""
+        if torch.is_grad_enabled():
+            for tensor in call.written:
+                if tensor.requires_grad and not tensor.is_leaf:
+                    self._look(call, tensor)
+
+    def _look(self, call: Call, tensor: Tensor) -> None:
         source = tensor._base if tensor._is_view() and tensor._base is not None else tensor
         node = source.grad_fn
         if node is None or not any(hasattr(type(node), name) for name in _SAVED_RESULTS):
@@ -40,8 +43,8 @@ class Predictor:
         self._expected.append(
             Incident(
                 cause="predicted",
-                operator=traits.name,
-                place=place_of(frame),
+                operator=call.traits.name,
+                place=place_of(call.frame),
                 saved_operator=made.operator,
                 saved_place=made.place,
             )

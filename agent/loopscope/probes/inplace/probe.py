@@ -43,7 +43,8 @@ class InplaceProbe:
         self._depth: dict[int, int] = {}
         self._pending: deque[InplaceNote] = deque(maxlen=_MAX_PENDING)
         self._told: set[object] = set()
-        self._weak: list[Incident] = []
+        self._found: dict[object, list[Incident]] = {}
+        """What is not told yet, by what is told as one."""
 
     def install(self) -> None:
         """Patch, and arm."""
@@ -65,6 +66,7 @@ class InplaceProbe:
         """A step has ended; on the training thread."""
         if self._watch is not None and self._watch.thread == threading.get_ident():
             self._watch.end_step()
+            self._tell()
             self._steps_left -= 1  # a step that nobody could watch does not count
         if self._steps_left or self._watch is not None or self._left_behind:
             self._renew()
@@ -73,6 +75,7 @@ class InplaceProbe:
         """Return what is new; any thread. What is only to be expected is told on the watched one."""
         if self._watch is not None and self._watch.thread == threading.get_ident():
             self._watch.tell()
+            self._tell()
         return [self._pending.popleft() for _ in range(len(self._pending))] if self._pending else ()
 
     def _renew(self) -> None:
@@ -81,6 +84,7 @@ class InplaceProbe:
         if self._watch is not None and self._watch is not own:
             if self._watch.thread == threading.get_ident():
                 self._watch.tell()
+                self._tell()
             self._left_behind.append(self._watch)
             self._told.clear()
         self._left_behind = [watch for watch in self._left_behind if watch is not own and not watch.release(self)]
@@ -101,7 +105,7 @@ class InplaceProbe:
             if not is_done:
                 self._explain(sys.exc_info()[1], roots, watch)
             if depth == 1:
-                self._tell_weak()
+                self._tell()
 
         return finish
 
@@ -128,19 +132,17 @@ class InplaceProbe:
             self.arm(_STEPS_AFTER_FAILURE)
 
     def _report(self, incident: Incident) -> None:
-        if incident.cause in _WEAK:
-            self._weak.append(incident)
-        elif incident.key not in self._told:
-            self._told |= {incident.key, incident.place}
-            self._pending.append(note_of(incident))
+        if incident.key not in self._told:
+            self._found.setdefault(incident.key, []).append(incident)
 
-    def _tell_weak(self) -> None:
-        """Tell what says less than another incident at the same line, where there is no other."""
-        incidents, self._weak = self._weak, []
-        for incident in incidents:
-            if incident.place not in self._told:
-                self._told.add(incident.place)
-                self._pending.append(note_of(incident))
+    def _tell(self) -> None:
+        """Tell what was found; what says less than another incident at the same line only where there is no other."""
+        found, self._found = self._found, {}
+        for key, incidents in sorted(found.items(), key=lambda item: item[1][0].cause in _WEAK):
+            place = incidents[0].place
+            if incidents[0].cause not in _WEAK or place not in self._told:
+                self._told |= {key, place}
+                self._pending.append(note_of(*incidents))
 
 
 def _roots(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:

@@ -7,52 +7,26 @@ function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..operators import Operation, Traits
+from ..operators import Operation
+from .calls import Call
 from .evidence import makes_a_difference, overlaps
 from .functions import saving_place
 from .graph import is_downstream
 from .history import History, Made, Store, Write
 from .incidents import Cause, Incident
-from .places import CHECKPOINT, FUNCTION, Place, frames_of_call, place_of
+from .phases import Phase
+from .places import Place, frames_of_call, place_of
 
-__all__ = ["BackwardReader", "Phase", "phase_of"]
+__all__ = ["BackwardReader"]
 
 _CO_VARARGS = 0x04
-
-
-class Phase(Enum):
-    """What an operator is part of."""
-
-    FORWARD = 0
-    NODE = 1
-    """A node of PyTorch's own, in backward."""
-    FUNCTION = 2
-    """The backward of a custom function."""
-    RECOMPUTATION = 3
-    """A checkpointed forward, run once more."""
-    HOOK = 4
-    """A hook on a tensor, a node or a module."""
-
-
-def phase_of(frame: FrameType) -> Phase:
-    """Return what an operator that runs during backward is part of."""
-    frames = frames_of_call(frame)
-    if not frames:
-        return Phase.NODE
-    codes = [each.f_code for each in frames]
-    if any(code.co_filename == CHECKPOINT for code in codes):
-        return Phase.RECOMPUTATION
-    if any((code.co_filename, code.co_name) == FUNCTION for code in codes):
-        return Phase.FUNCTION
-    return Phase.HOOK
 
 
 class _HookWrite(NamedTuple):
@@ -69,34 +43,41 @@ class BackwardReader:
         self._judged: set[tuple[int, int]] = set()
         self._hook_writes: dict[int, _HookWrite] = {}
 
-    def look(self, operation: Operation, tensors: Sequence[Tensor], number: int | None, phase: Phase) -> None:
+    @property
+    def has_hook_writes(self) -> bool:
+        """Whether a hook has written to its gradient in this backward."""
+        return bool(self._hook_writes)
+
+    def look(self, operation: Operation, call: Call) -> None:
         """Report the tensors among the arguments that were changed since they were saved, with a difference."""
-        made = None if number is None else self._history.made.get(number)
-        for tensor in tensors:
+        made = None if call.number is None else self._history.made.get(call.number)
+        if made is None and not self._hook_writes:
+            return
+        for tensor in call.tensors():
             key = tensor.untyped_storage()._cdata
             if key in self._hook_writes:
                 self._look_for_sharing(key)
             store = self._history.stores.get(key)
             if made is None or store is None or not store.writes or operation.traits.is_view:
                 continue
-            found = self._changed(made, tensor, key, store, phase)
+            found = self._changed(made, tensor, key, store, call.phase)
             if found is None or (made.sequence, found.time) in self._judged:
                 continue
             self._judged.add((made.sequence, found.time))
             if makes_a_difference(operation, tensor, found):
-                self._report(_incident(made, found, key, phase))
+                self._report(_incident(made, found, key, call.phase))
 
-    def look_at_hook(self, traits: Traits, targets: Sequence[Tensor], frame: FrameType) -> None:
+    def look_at_hook(self, call: Call) -> None:
         """Note a hook that writes to the gradient that it was given."""
-        node = torch._C._current_autograd_node()
-        given = [tensor for caller in frames_of_call(frame) for tensor in _given(caller)]
+        node, place = torch._C._current_autograd_node(), place_of(call.frame)
+        given = [tensor for caller in frames_of_call(call.frame) for tensor in _given(caller)]
         storages = {
             tensor.untyped_storage()._cdata for tensor in given if not (tensor.is_leaf and tensor.requires_grad)
         }
-        for target in targets:
+        for target in call.written:
             key = target.untyped_storage()._cdata
-            if key in storages:
-                self._hook_writes.setdefault(key, _HookWrite(traits.name, place_of(frame), node))
+            if key in storages and place is not None:  # where it is None the line is ours
+                self._hook_writes.setdefault(key, _HookWrite(call.traits.name, place, node))
 
     def end_backward(self) -> None:
         """Tell of the hooks whose writes nobody else has read."""

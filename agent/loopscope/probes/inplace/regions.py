@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 from types import FrameType
 from typing import Any
 
@@ -12,10 +10,9 @@ import torch
 
 from .places import is_running
 
-__all__ = ["CHECKPOINTED", "is_in_compiled", "is_packing", "next_sequence", "region"]
+__all__ = ["CHECKPOINTED", "is_packing", "next_sequence", "region", "run_of_region"]
 
 CHECKPOINTED = "checkpoint"
-_DYNAMO = os.path.join(torch.__path__[0], "_dynamo", "eval_frame.py")  # noqa: PTH118 - as code objects have it
 
 
 def next_sequence() -> int:
@@ -35,25 +32,27 @@ def region() -> str | None:
     return name if name == "save_on_cpu" else "saved_tensors_hooks"
 
 
+def run_of_region() -> tuple[Any, Any] | None:
+    """Return what stands for this run of a checkpointed region, and for the call of `checkpoint` that it is a run of.
+
+    None where no such region is on top, or it does not say which call it belongs to.
+    """
+    pack = _pack_hook() if region() == CHECKPOINTED else None
+    function = None if pack is None else inspect.unwrap(pack)
+    cells = getattr(function, "__closure__", None) or ()
+    names = () if function is None else function.__code__.co_freevars
+    values = {name: cell.cell_contents for name, cell in zip(names, cells, strict=True)}  # private
+    call = values.get("frame")
+    if call is None and "target_frame_ref" in values:
+        call = values["target_frame_ref"]()
+    return None if call is None else (function, call)
+
+
 def is_packing(frame: FrameType) -> bool:
     """Whether an operator is part of a hook that saves: it comes between a node and the node's own operator."""
     pack = _pack_hook()
     code = None if pack is None else getattr(inspect.unwrap(pack), "__code__", None)
     return code is not None and is_running(frame, code)
-
-
-def is_in_compiled() -> bool:
-    """Whether a compiled function is on the stack: it brings the dispatcher's state back to what it was before.
-
-    A mode that comes or goes meanwhile would leave the dispatcher looking for one that is not there.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename == _DYNAMO and code.co_name != "_fn":  # that is the wrapper of what dynamo leaves alone
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _pack_hook() -> Any:

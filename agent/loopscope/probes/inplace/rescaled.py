@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..operators import Traits
+from .calls import Call
+from .evidence import is_changed
 from .graph import nodes_of
 from .history import History, Made, Store, Write
 from .incidents import Incident
@@ -16,6 +18,11 @@ from .incidents import Incident
 __all__ = ["Rescaled"]
 
 _MAX_USES = 10_000
+_COPYING = frozenset({"aten::clone", "aten::_to_copy"})
+_PROJECTING = frozenset({
+    "aten::clamp_", "aten::clip_", "aten::clamp_min_", "aten::clamp_max_", "aten::hardtanh_", "aten::relu_",
+    "aten::threshold_", "aten::round_", "aten::floor_", "aten::ceil_", "aten::trunc_", "aten::sign_", "aten::sgn_",
+})  # fmt: skip
 
 
 class _Use(NamedTuple):
@@ -36,15 +43,16 @@ class Rescaled:
         key = tensor.untyped_storage()._cdata
         is_unseen = not torch.is_grad_enabled() or not tensor.requires_grad
         if is_unseen and traits.is_rescaling and store.producer is not None:
-            self._writes.setdefault(key, _Use(write, store.producer))
+            if not _is_straight_through(traits, store.producer) and is_changed(tensor, write.snapshot):
+                self._writes.setdefault(key, _Use(write, store.producer))
         elif not traits.is_rescaling:
             self._writes.pop(key, None)  # overwritten
 
-    def note_use(self, made: Made, tensors: Sequence[Tensor]) -> None:
+    def note_use(self, made: Made, call: Call) -> None:
         """Note a node that takes what was written to."""
         if not self._writes or len(self._uses) >= _MAX_USES:
             return
-        for tensor in tensors:
+        for tensor in call.tensors():
             write = self._writes.get(tensor.untyped_storage()._cdata) if tensor.requires_grad else None
             if write is not None:
                 self._uses[made.sequence] = write
@@ -68,3 +76,8 @@ class Rescaled:
                         region=producer.region,
                     )
                 )
+
+
+def _is_straight_through(traits: Traits, producer: Made) -> bool:
+    """Whether the gradient is meant to pass: a copy of its own is clamped or rounded, as in F.gaussian_nll_loss."""
+    return traits.name in _PROJECTING and producer.operator in _COPYING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from ...notes import InplaceNote
@@ -11,6 +12,7 @@ from .remedies import remedy
 
 __all__ = ["note_of", "unseen_text"]
 
+_MAX_SAVERS = 3
 _UNKNOWN = "a line that loopscope has not seen"
 _Kind: TypeAlias = tuple[Literal["inplace_conflict", "inplace_corruption"], Literal["info", "warning", "critical"]]
 _KINDS: dict[Cause, _Kind] = {
@@ -47,8 +49,8 @@ _MESSAGES: dict[Cause, str] = {
 }
 
 
-def note_of(incident: Incident) -> InplaceNote:
-    """Return the incident in words, with its remedy."""
+def note_of(incident: Incident, *others: Incident) -> InplaceNote:
+    """Return the incident in words, with its remedy; the others are the same write to what others had saved."""
     place, saved = incident.place, incident.saved_place
     library = None if place is None else place.library
     kind, severity = _KINDS.get(incident.cause, ("inplace_corruption", "critical"))
@@ -57,7 +59,7 @@ def note_of(incident: Incident) -> InplaceNote:
         kind=kind,
         severity=severity,
         cause=incident.cause,
-        message=_message(incident),
+        message=_message(incident, others),
         remedy=remedy(incident, culprit_text),
         site=None if place is None else place.site,
         operator=incident.operator,
@@ -79,9 +81,12 @@ def unseen_text(steps: int) -> str:
     )
 
 
-def _message(incident: Incident) -> str:
+def _message(incident: Incident, others: Sequence[Incident]) -> str:
     culprit = _line(incident.place, incident.operator, with_library=True)
-    saver = _line(incident.saved_place, incident.saved_operator)
+    savers = dict.fromkeys(_line(each.saved_place, each.saved_operator) for each in (incident, *others))
+    saver = " and ".join([*savers][:_MAX_SAVERS])
+    if len(savers) > _MAX_SAVERS:
+        saver += f" (and {len(savers) - _MAX_SAVERS} more)"
     region = _REGIONS.get(incident.region or "", "saved_tensors_hooks")
     return _MESSAGES[incident.cause].format(culprit=culprit, saver=saver, region=region, wrong=_WRONG)
 

@@ -9,7 +9,7 @@ import linecache
 import textwrap
 from types import CodeType, FrameType
 
-__all__ = ["kind_of_call", "source_of_call"]
+__all__ = ["is_for_device", "kind_of_call", "source_of_call"]
 
 _KINDS = {
     **dict.fromkeys(("nonzero", "argwhere", "where"), "nonzero"),
@@ -37,6 +37,30 @@ def source_of_call(frame: FrameType) -> str | None:
     return _segment(frame.f_code, frame.f_lasti)
 
 
+def is_for_device(frame: FrameType, device: str) -> bool:
+    """Whether the call under way in `frame` has this device spelled out among its own arguments.
+
+    `x.to("cuda" if torch.cuda.is_available() else "cpu")` has not: it takes what is there.
+    """
+    return device in _devices(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache(_MAX_REMEMBERED)
+def _devices(code: CodeType, offset: int) -> frozenset[str]:
+    try:
+        node = ast.parse(_segment(code, offset) or "", mode="eval").body
+    except SyntaxError:
+        return frozenset()
+    if not isinstance(node, ast.Call):
+        return frozenset()
+    values = [*node.args, *(keyword.value for keyword in node.keywords)]
+    opened = (value.args[0] if isinstance(value, ast.Call) and value.args and _name(value) == "device" else value
+              for value in values)  # fmt: skip
+    return frozenset(
+        value.value for value in opened if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    )
+
+
 @functools.lru_cache(_MAX_REMEMBERED)
 def _kind(code: CodeType, offset: int) -> str:
     segment = _segment(code, offset)
@@ -49,10 +73,13 @@ def _kind(code: CodeType, offset: int) -> str:
     if isinstance(node, ast.Subscript):
         return "mask"
     if isinstance(node, ast.Call):
-        function = node.func
-        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        return _KINDS.get(name, "operator")
+        return _KINDS.get(_name(node), "operator")
     return "mask" if _is_indexing(code, offset) else "operator"
+
+
+def _name(call: ast.Call) -> str:
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 @functools.lru_cache(_MAX_REMEMBERED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections import deque
 from collections.abc import Sequence
@@ -92,6 +93,8 @@ class OperatorWatch:
             return self._is_arming
         if not text.startswith(_TEXT):
             return False
+        if threading.get_ident() in LEDGER.busy:
+            return self._is_armed  # `.item()` itself is being counted
         own = user_frame(frame)
         LEDGER.note("operator" if own is None else kind_of_call(own), "cuda", 0, frame)
         return self._is_armed
@@ -114,8 +117,9 @@ def _filters() -> list[Any]:
 class SimulatedWatch:
     """The simulation's dispatch mode on the stack of the thread that arms it."""
 
-    def __init__(self, hooks: HookSet) -> None:
+    def __init__(self, hooks: HookSet, site: Site) -> None:
         self._mode: Simulation | None = None
+        self._site = site
         Simulation.replace(hooks)
 
     def arm(self) -> None:
@@ -124,7 +128,7 @@ class SimulatedWatch:
         if self._mode is not mode:
             self.disarm()
         self._mode = mode
-        mode.retain(self)
+        mode.retain(self, self._site)
 
     def disarm(self) -> None:
         """Take it off, if it is on top."""

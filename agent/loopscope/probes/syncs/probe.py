@@ -46,7 +46,9 @@ class SyncProbe:
         replace_scalars(self._hooks)
         replace_synchronize(self._hooks, self._device_types)
         self._reader = Reader(LEDGER, self._device_types, self._config.allow_syncs)
-        self._watch = SimulatedWatch(self._hooks) if self._is_simulated else OperatorWatch(self._hooks, self._site)
+        self._watch = (
+            SimulatedWatch(self._hooks, self._site) if self._is_simulated else OperatorWatch(self._hooks, self._site)
+        )
         self._watch.arm()
 
     def remove(self) -> None:
@@ -78,4 +80,4 @@ class SyncProbe:
 def _device_types(setting: str | None) -> frozenset[str]:
     if setting is not None:
         return frozenset({setting})
-    return frozenset(name for name in _ACCELERATORS if hasattr(torch, name) and getattr(torch, name).is_available())
+    return frozenset(name for name in _ACCELERATORS if getattr(getattr(torch, name, None), "is_available", bool)())

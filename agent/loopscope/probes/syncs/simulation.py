@@ -7,9 +7,7 @@ looking at a loop, not for production.
 from __future__ import annotations
 
 import functools
-import linecache
 import os
-import re
 import sys
 import threading
 import weakref
@@ -19,59 +17,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...guard import Site
 from ...hooks import HookSet, out_of_dynamo
 from ...sites import user_frame
+from ..modes import is_stack_ours, leave, leave_soon
 from ..operators import run
-from .calls import source_of_call
+from .calls import is_for_device, source_of_call
 from .ledger import LEDGER
+from .waiting import COPYING, EMPTY, INDEXING, LIFTING, PACKING, kind_of_operator
 
 __all__ = ["Simulation"]
 
-_aten = torch.ops.aten
 _DEVICE = "cpu"
 _of_thread = threading.local()
-_SPELLED_OUT = re.compile(r"""["']cpu["']""")
-_CHOSEN = re.compile(r"""["'](?:cuda|xpu|mps)\b""")
-"""`x.to("cuda" if torch.cuda.is_available() else "cpu")` is the move to the device as well."""
-
-
-def _operators(*names: str) -> frozenset[Any]:
-    """Return all overloads of these operators that this version of torch has."""
-    packets = [getattr(_aten, name) for name in names if hasattr(_aten, name)]
-    return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
-
-
-_KINDS: dict[Any, str] = {
-    **dict.fromkeys(_operators("nonzero", "argwhere"), "nonzero"),
-    **dict.fromkeys(
-        _operators("_unique", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive"), "unique"
-    ),
-    **dict.fromkeys(_operators("masked_select"), "masked_select"),
-    **dict.fromkeys(
-        _operators(
-            "_local_scalar_dense", "is_nonzero", "equal", "allclose", "bincount", "_linalg_check_errors", "multinomial"
-        ),
-        "operator",
-    ),
-}
-"""Operators that wait on CUDA whatever their arguments are."""
-_INDEXING = _operators("index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put")
-_REPEATING = _operators("repeat_interleave")
-_COPYING = _operators("copy_")
-_DRAWING = frozenset(getattr(_aten.normal, name) for name in ("float_Tensor", "Tensor_Tensor"))
-"""Check the standard deviations."""
-_LIFTING = _operators("lift_fresh")
-_MASKS = (torch.bool, torch.uint8)
+_FINDS_LENGTHS = "_VF._pad_packed_sequence("
+"""Puts the lengths of padded sequences into an empty tensor of the host."""
+_MACHINERY = (
+    *(os.path.join(torch.__path__[0], name) for name in ("_dynamo", "_compile.py", "_ops.py")),  # noqa: PTH118 - as text
+    os.path.dirname(run.__code__.co_filename),  # noqa: PTH120 - as code objects have it
+)
+"""Lies between a line and the modes that see its operators."""
 
 
 class Simulation(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """Notes the operators that would wait, for as long as anyone wants it: one for all agents of a thread.
 
-    A mode in the middle of the stack cannot be taken out: it then passes through, until it is on top when it is next
-    released.
+    A mode in the middle of the stack, or on another thread's, cannot be taken out: it then passes through, and leaves
+    at the next operator, once it is on top.
     """
 
     supports_higher_order_operators = True
@@ -81,6 +55,7 @@ class Simulation(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self._pid = os.getpid()
         self._users: set[object] = set()
         self._is_entered = False
+        self._site: Site | None = None
         self._numbers: dict[int, weakref.ref[Tensor]] = {}
         """Tensors by identity that Python numbers have just become, which are on the host with CUDA as well."""
 
@@ -92,19 +67,22 @@ class Simulation(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             mode = _of_thread.mode = cls()
         return mode
 
-    def retain(self, user: object) -> None:
-        """Put it on the stack, if it is not there yet; on its thread."""
+    def retain(self, user: object, site: Site) -> None:
+        """Put it on the stack, if it is not there yet and the stack may be changed; on its thread."""
         self._users.add(user)
-        if not self._is_entered:
+        self._site = site
+        if not self._is_entered and is_stack_ours():
             self._is_entered = True
             self.__enter__()  # type: ignore[no-untyped-call]  # torch
 
     def release(self, user: object) -> None:
-        """Take it off when nobody wants it any longer, if it is on top."""
+        """Take it off when nobody wants it any longer: at once if it is on top, on its own thread, else soon."""
         self._users.discard(user)
-        if not self._users and self._is_entered and _python_dispatch._get_current_dispatch_mode() is self:
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch
-            self._is_entered = False
+        if not self._users and self._is_entered and leave(self):
+            self._note_left()
+
+    def _note_left(self) -> None:
+        self._is_entered = False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -123,23 +101,32 @@ class Simulation(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         keywords = {} if kwargs is None else kwargs
+        if not self._users and self._site is not None:
+            leave_soon(self, self._site, is_wanted=lambda: bool(self._users), left=self._note_left)
         result = run(function, args, keywords)
         if self._users and threading.get_ident() not in LEDGER.busy and os.getpid() == self._pid:
             self._look(function, args, keywords, result)
         return result
 
     def _look(self, function: Any, args: Sequence[Any], keywords: Mapping[str, Any], result: Any) -> None:
-        is_on_host = bool(LEDGER.host) and self._is_on_host(args[:1] if function in _INDEXING else args)
-        if function in _LIFTING and isinstance(result, Tensor) and result.numel() == 1:
+        first = function in INDEXING or function in PACKING
+        is_on_host = bool(LEDGER.host) and self._is_on_host(args[:1] if first else args)
+        if function in LIFTING and isinstance(result, Tensor) and result.numel() == 1:
             _remember(self._numbers, result)
-        kind = _kind(function, args, keywords)
-        if kind == "mask" and self._is_fill(args, keywords):
-            kind = None
-        if kind is not None and (kind == "copy" or not is_on_host):
+        if function in COPYING:
+            kind = _kind_of_copy(args, keywords)
+        else:
+            kind = None if is_on_host else kind_of_operator(function, args, keywords, self._is_of_host)
+        if kind is not None:
             LEDGER.note(kind, _DEVICE, 0, sys._getframe(2))
-        if is_on_host and function not in _COPYING:
+        if function in PACKING:
+            _take_for_host(result[1])
+        if function not in COPYING and (is_on_host or _is_made_on_host(function, keywords, sys._getframe(2))):
             for output in result if isinstance(result, tuple | list) else (result,):
                 _take_for_host(output)
+
+    def _is_of_host(self, value: Any) -> bool:
+        return id(value) in self._numbers or id(value) in LEDGER.host
 
     def _is_on_host(self, args: Sequence[Any]) -> bool:
         """Whether the operator runs on the host: with CUDA only numbers of the host go together with the device's."""
@@ -156,37 +143,24 @@ class Simulation(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             host or id(tensor) in self._numbers for host, tensor in zip(is_host, tensors, strict=True)
         )
 
-    def _is_fill(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
-        """Whether a number is put under a single mask: a masked_fill, which does not wait.
 
-        Of a tensor with one element that holds only on the host (ATen/native/TensorAdvancedIndexingUtils.h).
-        """
-        values, accumulate = (args[2] if len(args) > 2 else None), (args[3] if len(args) > 3 else False)
-        num_indices = sum(isinstance(index, Tensor) for index in args[1])
-        is_number = id(values) in self._numbers or id(values) in LEDGER.host
-        return is_number and num_indices == 1 and not (accumulate or keywords.get("accumulate"))
+def _kind_of_copy(args: Sequence[Any], keywords: Mapping[str, Any]) -> str | None:
+    if keywords.get("non_blocking") or args[2:3] == (True,):
+        return None
+    is_host = [id(tensor) in LEDGER.host for tensor in args[:2]]
+    return "copy" if is_host[0] != is_host[1] else None
 
 
-def _kind(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> str | None:
-    """Return how the operator would wait, None where it would not."""
-    kind = _KINDS.get(function)
-    if kind is not None:
-        return kind
-    if function in _DRAWING:
-        return "operator"
-    if function in _INDEXING:
-        return "mask" if _is_masked(args[1]) else None
-    if function in _REPEATING:
-        takes_tensor = isinstance(args[-1], Tensor) and keywords.get("output_size") is None
-        return "operator" if takes_tensor else None
-    if function in _COPYING and not (keywords.get("non_blocking") or args[2:3] == (True,)):
-        is_host = [id(tensor) in LEDGER.host for tensor in args[:2]]
-        return "copy" if is_host[0] != is_host[1] else None
-    return None
-
-
-def _is_masked(indices: Sequence[Any]) -> bool:
-    return any(isinstance(index, Tensor) and index.dtype in _MASKS for index in indices)
+def _is_made_on_host(function: Any, keywords: Mapping[str, Any], frame: FrameType | None) -> bool:
+    """Whether the operator makes a tensor that the nearest line of Python, be it PyTorch's, wants on the host."""
+    if function not in LIFTING and "device" not in keywords:
+        return False
+    while frame is not None and frame.f_code.co_filename.startswith(_MACHINERY):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    is_length = function in EMPTY and (source_of_call(frame) or "").startswith(_FINDS_LENGTHS)
+    return is_length or is_for_device(frame, _DEVICE)
 
 
 def _take_for_host(value: Any) -> None:
@@ -201,12 +175,19 @@ def _remember(tensors: dict[int, weakref.ref[Any]], tensor: Tensor) -> None:
 
 
 def _moved(source: Tensor, result: Tensor) -> Tensor:
-    """Return the tensor that stands for the copy on the host: another object, as on CUDA, where that is safe."""
+    """Return the tensor that stands for the copy on the host."""
+    result = _other(source, result)
+    _take_for_host(result)
+    return result
+
+
+def _other(source: Tensor, result: Tensor) -> Tensor:
+    """Return a tensor that stands for the copy: another object, as on CUDA, where that is safe; the device's."""
     if result is source and not source.requires_grad:
         result = source.detach()
     elif result is source and not source.is_leaf and torch.is_grad_enabled():
         result = source.view_as(source)
-    _take_for_host(result)
+    LEDGER.host.pop(id(result), None)  # a view of what is on the host
     return result
 
 
@@ -234,12 +215,13 @@ def _wrap_to(original: Callable[..., Any]) -> Callable[..., Any]:
             and self.device.type == _DEVICE
             and _DEVICE in LEDGER.device_types
             and threading.get_ident() not in LEDGER.busy
-            and _is_spelled_out(sys._getframe(1))
         ):
-            is_waiting = not (kwargs.get("non_blocking") or True in args[1:2] or True in args[2:3])
-            if is_waiting and id(self) not in LEDGER.host:
+            is_on_host, to_host = id(self) in LEDGER.host, _is_spelled_out(sys._getframe(1))
+            if is_on_host == to_host:
+                return _moved(self, result) if to_host else result
+            if not (kwargs.get("non_blocking") or True in args[1:2] or True in args[2:3]):
                 LEDGER.note("copy", _DEVICE, 0, sys._getframe(1))
-            return _moved(self, result)
+            return _moved(self, result) if to_host else _other(self, result)
         return result
 
     return wrapper
@@ -248,10 +230,7 @@ def _wrap_to(original: Callable[..., Any]) -> Callable[..., Any]:
 def _is_spelled_out(frame: FrameType | None) -> bool:
     """Whether the call says "cpu" itself: `x.to(device)` is the move to the device, whatever that is here."""
     own = user_frame(frame)
-    if own is None:
-        return False
-    text = source_of_call(own) or linecache.getline(own.f_code.co_filename, own.f_lineno or 0)
-    return bool(_SPELLED_OUT.search(text)) and not _CHOSEN.search(text)
+    return own is not None and is_for_device(own, _DEVICE)
 
 
 def _wrap_one_hot(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,139 @@
+"""Causes: anomalies that belong together, the earliest marked as the first cause, the others referring to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..records import Anomaly, Event, StepReport
+
+__all__ = ["Causes"]
+
+QUIET_STEPS = 30
+"""Steps after its latest event at which an incident is over, unless one of its acute anomalies is still open.
+
+Three times the memory of momentum 0.9, and as long as `dead_layer` and `vanishing_gradient` wait before they tell.
+"""
+_ACUTE = (
+    "inplace_corruption",
+    "inplace_conflict",
+    "accumulating_gradient",
+    "exploding_gradient",
+    "gradient_spike",
+    "nonfinite_loss",
+    "nonfinite_gradient",
+    "update_ratio",
+    "loss_spike",
+    "loss_diverging",
+)
+"""What spreads through a network within steps. Where two begin on the same step, the one that stands first here leads:
+a loss is there before its gradient, and a gradient acts on the weights before they act on the next loss.
+"""
+_CHRONIC = (
+    "zero_learning_rate",
+    "underflow",
+    "vanishing_gradient",
+    "dead_layer",
+    "frozen_layer",
+    "saturated_units",
+    "dead_units",
+    "loss_plateau",
+)
+"""What lasts, and is told only after a while: the result of something acute where it began later, never its cause."""
+_FAMILIES: tuple[tuple[str, ...], ...] = (
+    _ACUTE,
+    _CHRONIC,
+    ("recompilation", "recompile_storm", "compile_fallback", "graph_break"),
+    ("device_sync", "device_sync_storm"),
+    ("hook_leak", "memory_creep"),
+    ("input_bound",),
+    ("hook_never_fires",),
+    ("nondeterministic_op",),
+)
+_FAMILY = {kind: number for number, family in enumerate(_FAMILIES) for kind in family}
+_ORDER = {kind: place for family in _FAMILIES for place, kind in enumerate(family)}
+_LASTING = frozenset({"exploding_gradient", "nonfinite_loss", "nonfinite_gradient", "loss_diverging"})
+
+
+@dataclass(slots=True)
+class _Group:
+    """One incident: what it began with, and when it was last heard of."""
+
+    number: int
+    head: Event
+    since: int
+    latest: int
+
+
+class Causes:
+    """Groups the events of one agent, `warning` and above, into incidents.
+
+    Each event gets the attribute `incident`, a number; the first one of an incident has `first_cause`, and the others
+    the attributes `cause`, `cause_step` and `cause_layer` of that first one. Optimizers count their steps each by
+    itself: time is the steps of all of them. Memory: an event for each family.
+    """
+
+    def __init__(self, layer_ranks: Mapping[str, int]) -> None:
+        self._ranks = layer_ranks
+        self._groups: dict[int, _Group] = {}
+        self._num_groups = self._now = 0
+        self._latest: dict[str | None, int] = {}
+        """By optimizer, the number of its latest step."""
+
+    def see(self, report: StepReport) -> None:
+        """Go on to the step of this report."""
+        self._now += report.num_steps
+        self._latest[report.optimizer] = report.step
+
+    def group(self, events: Sequence[Event], anomalies: Iterable[Anomaly]) -> list[Event]:
+        """Return the events of one step, the first causes first; `anomalies` are those that are open."""
+        lasting = any(anomaly.kind in _LASTING for anomaly in anomalies)
+        return [self._place(event, is_acute=lasting) for event in sorted(events, key=self._in_order)]
+
+    def _in_order(self, event: Event) -> tuple[float, ...]:
+        is_grouped = event.severity != "info" and event.kind in _FAMILY
+        rank = self._ranks.get(event.layer or "", len(self._ranks))
+        return (not is_grouped, _FAMILY.get(event.kind, 0), self._since(event), _ORDER.get(event.kind, 0), rank)
+
+    def _place(self, event: Event, *, is_acute: bool) -> Event:
+        family = _FAMILY.get(event.kind)
+        if event.severity == "info" or family is None:
+            return event
+        group = self._group_of(event, family, is_acute=is_acute)
+        if group is None:
+            self._num_groups += 1
+            self._groups[family] = _Group(self._num_groups, event, self._since(event), self._time(event, event.step))
+            return _marked(event, {"incident": self._num_groups}, first_cause=True)
+        group.latest = max(group.latest, self._time(event, event.step))
+        head = group.head
+        cause = {"cause": head.kind, "cause_step": head.step, "cause_layer": head.layer}
+        return _marked(event, {"incident": group.number, **cause}, first_cause=False)
+
+    def _group_of(self, event: Event, family: int, *, is_acute: bool) -> _Group | None:
+        """Return the open incident of which this event may be a result: what began before it cannot be one."""
+        acute = self._groups.get(_FAMILY[_ACUTE[0]])
+        for group in (self._groups.get(family), acute if event.kind in _CHRONIC else None):
+            if group is None:
+                continue
+            since = self._since(event)
+            is_quiet = since - group.latest > QUIET_STEPS * max(len(self._latest), 1)
+            if since >= group.since and (not is_quiet or (group is acute and is_acute)):
+                return group
+        return None
+
+    def _since(self, event: Event) -> int:
+        """Return when it began, as far as the detector knows."""
+        since = event.attributes.get("since_step")
+        return self._time(event, since if isinstance(since, int) else event.step)
+
+    def _time(self, event: Event, step: int) -> int:
+        """Return when this step of the event's optimizer was, in steps of all optimizers."""
+        if not self._latest:
+            return step
+        num_steps_ago = self._latest.get(event.optimizer, event.step) - step
+        return self._now - num_steps_ago * max(len(self._latest), 1)
+
+
+def _marked(event: Event, attributes: Mapping[str, object], *, first_cause: bool) -> Event:
+    return dataclasses.replace(event, first_cause=first_cause, attributes={**event.attributes, **attributes})

@@ -1,0 +1,155 @@
+"""Laws of the health: which anomalies are open is what the detectors' incidents say, and layers are as bad as these."""
+
+from __future__ import annotations
+
+import pytest
+from tests.builders import run_info, step_report
+from tests.detecting import noise, reports_of
+
+from loopscope.catalog import EVENT_KINDS, HEALTH_STATES
+from loopscope.detectors import default_detectors
+from loopscope.detectors.health import STATE_OF, Health
+from loopscope.detectors.incidents import Incidents, Severity
+from loopscope.guard import Guard
+from loopscope.judging import Judge
+
+
+class Source:
+    """A detector of which only the incidents are looked at."""
+
+    name = "source"
+
+    def __init__(self) -> None:
+        self.incidents = Incidents()
+
+    def see(self, report):
+        """Say nothing."""
+        return ()
+
+    def open(self, kind, layers=("body",), optimizer=None, severity=Severity.WARNING, step=3):
+        """Open an incident."""
+        incident = self.incidents.new(kind, optimizer, 1)
+        incident.see(severity, step, layers)
+        return incident
+
+
+def states(health: Health, optimizer: str | None = None) -> dict[str, tuple[str, str]]:
+    """Return state and rule by layer."""
+    return {layer: (state.state, state.rule) for layer, state in health.layers.get(optimizer, {}).items()}
+
+
+def test_what_opens_and_closes_is_seen_once():
+    """A look says whether anything has changed since the last one."""
+    source = Source()
+    health = Health([source])
+    assert not health.look()
+    incident = source.open("exploding_gradient")
+
+    assert (health.look(), health.look()) == (True, False)
+    assert [(each.kind, each.severity, each.step, each.layers) for each in health.anomalies] == [
+        ("exploding_gradient", "warning", 3, ("body",))
+    ]
+    incident.see(Severity.CRITICAL, 9)
+    assert health.look()
+    assert [(each.severity, each.step) for each in health.anomalies] == [("critical", 3)]
+    incident.close()
+    assert (health.look(), health.anomalies, health.layers) == (True, (), {})
+
+
+@pytest.mark.parametrize(("kind", "state"), STATE_OF.items())
+def test_a_layer_is_in_the_state_of_its_anomaly(kind, state):
+    """Each kind that tells of a layer's gradient has one of the catalog's states."""
+    source = Source()
+    source.open(kind)
+    health = Health([source])
+    health.look()
+
+    assert states(health) == {"body": (state, kind)}
+    assert state in HEALTH_STATES
+    assert kind in {each.name for each in EVENT_KINDS}
+
+
+def test_the_worst_state_wins():
+    """A layer with several anomalies is in the worst of their states; others keep theirs."""
+    source = Source()
+    source.open("gradient_spike", ("stem", "body", "head"))
+    source.open("nonfinite_gradient", ("body",))
+    source.open("vanishing_gradient", ("stem", "body"))
+    health = Health([source])
+    health.look()
+
+    assert states(health) == {
+        "stem": ("vanishing", "vanishing_gradient"),
+        "body": ("nonfinite", "nonfinite_gradient"),
+        "head": ("unstable", "gradient_spike"),
+    }
+
+
+def test_info_and_other_kinds_make_no_layer_ill():
+    """What is there for information, and what says nothing of a gradient, leaves the layer healthy."""
+    source = Source()
+    source.open("frozen_layer")
+    source.open("nonfinite_gradient", severity=Severity.INFO)
+    health = Health([source])
+    health.look()
+
+    assert states(health) == {}
+    assert len(health.anomalies) == 2
+
+
+def test_optimizers_have_layers_of_their_own():
+    """A layer of the same name under two optimizers is two layers."""
+    source = Source()
+    source.open("dead_layer", optimizer="critic")
+    source.open("gradient_spike", optimizer="generator")
+    health = Health([source])
+    health.look()
+
+    assert states(health, "critic") == {"body": ("dead", "dead_layer")}
+    assert states(health, "generator") == {"body": ("unstable", "gradient_spike")}
+
+
+@pytest.mark.parametrize("incidents", [None, [], 3, {"a": 1}])
+def test_detectors_of_others_need_no_incidents(incidents):
+    """A detector without incidents, or with something else under that name, is left out."""
+
+    class Theirs:
+        name = "theirs"
+
+        def see(self, report):
+            return ()
+
+    theirs, source, guard = Theirs(), Source(), Guard(strict=True)
+    if incidents is not None:
+        theirs.incidents = incidents
+    judge = Judge(run_info(), [theirs, source], guard)
+    source.open("dead_layer")
+
+    assert list(judge.judge(step_report())) == []
+    assert [len(each.anomalies) for each in judge.health(0, 0.0)] == [1]
+    assert list(judge.health(0, 0.0)) == []
+
+
+def test_a_healthy_run_has_no_report():
+    """Where nothing was ever wrong there is nothing to say."""
+    judge = Judge(run_info(), default_detectors(), Guard(strict=True))
+    for report in reports_of(noise(300)):
+        assert list(judge.judge(report)) == []
+        assert list(judge.health(report.step, 0.0)) == []
+
+
+def test_health_follows_a_run():
+    """An explosion and its end are two reports; the layers are ill in between."""
+    norms = noise(300, sigma=0.1)
+    norms[100:110, 1] *= 1e3
+    judge = Judge(run_info(), default_detectors(), Guard(strict=True))
+    found = []
+    for report in reports_of(norms):
+        judge.judge(report)
+        found += judge.health(report.step, 0.0)
+
+    assert [each.kind for each in found[0].anomalies] == ["exploding_gradient"]
+    assert 100 <= found[0].step < 105
+    assert found[0].layers[None]["body"].state == "exploding"
+    assert (found[-1].anomalies, found[-1].layers) == ((), {})
+    assert 110 < found[-1].step < 150
