@@ -20,6 +20,25 @@ _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "fals
 _SYNC_DEVICES = (None, "cuda", "xpu", "mps", "cpu")
 _OUTSIDE_CONFIG = frozenset({"DISABLED"})
 _OUTSIDE_ENVIRONMENT = frozenset({"on_event"})
+_INTEGERS: tuple[tuple[str, int, int | None, bool], ...] = (
+    ("port", 0, 65_535, True),
+    ("jsonl_max_bytes", 4_096, None, False),
+    ("jsonl_files", 1, 1_000, False),
+    ("initial_step", 0, None, False),
+    ("initial_epoch", 0, None, False),
+    ("steps_per_epoch", 1, None, True),
+    ("window_steps", 1, 1_000_000, False),
+    ("max_layers", 1, 64, False),
+    ("sample_elements", 16, 65_536, False),
+    ("sync_interval", 1, 1_000_000, True),
+    ("sync_budget", 0, 1_000_000, True),
+    ("inplace_armed_steps", 0, 1_000_000, False),
+    ("dump_steps", 1, 10_000, False),
+    ("history", 1, 1_000_000, False),
+    ("ring_slots", 2, 4_096, False),
+    ("fault_limit", 1, 1_000_000, False),
+)
+"""Settings that are whole numbers: the least and the largest value, and whether None is one."""
 _logger = logging.getLogger("loopscope")
 
 
@@ -98,22 +117,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(self, "host", is_text(self.host), "a host name or an address", "Use 127.0.0.1.")
-        _check_integer(self, "port", 0, 65_535, optional=True)
-        _check_integer(self, "jsonl_max_bytes", 4_096, None)
-        _check_integer(self, "jsonl_files", 1, 1_000)
-        _check_integer(self, "initial_step", 0, None)
-        _check_integer(self, "initial_epoch", 0, None)
-        _check_integer(self, "steps_per_epoch", 1, None, optional=True)
-        _check_integer(self, "window_steps", 1, 1_000_000)
-        _check_integer(self, "max_layers", 1, 64)
-        _check_integer(self, "sample_elements", 16, 65_536)
-        _check_integer(self, "sync_interval", 1, 1_000_000, optional=True)
-        _check_integer(self, "sync_budget", 0, 1_000_000, optional=True)
-        _check_integer(self, "inplace_armed_steps", 0, 1_000_000)
-        _check_integer(self, "dump_steps", 1, 10_000)
-        _check_integer(self, "history", 1, 1_000_000)
-        _check_integer(self, "ring_slots", 2, 4_096)
-        _check_integer(self, "fault_limit", 1, 1_000_000)
+        for name, low, high, optional in _INTEGERS:
+            _check_integer(self, name, low, high, optional=optional)
         is_share = is_number(self.overhead_budget) and 0 < self.overhead_budget <= 1
         _check(
             self,

@@ -76,31 +76,37 @@ def _first_stats(settings: RuleSettings) -> Band:
                 has_trend=False,
                 decimals=0,
             ),
-            stat(
-                "Steps per second",
-                "Optimizer steps a second, the mean over ranks.",
-                held(grouped("avg", _RUN, rate("loopscope.steps")), _SHORT_NAME),
-                unit="suffix:/s",
-                empty=_NOT_REPORTING,
-                thresholds=steps((None, NEUTRAL)),
-            ),
-            stat(
-                "Epoch",
-                "Epoch of the latest step, from 0.",
-                held(grouped("max", _RUN, selected("loopscope.epoch")), _SHORT_NAME),
-                unit="none",
-                empty="no epoch yet",
-                thresholds=steps((None, NEUTRAL)),
-                has_trend=False,
-            ),
-            stat(
-                "Loss",
-                "Loss of the latest step, unscaled, the mean over ranks.",
-                held(grouped("avg", _RUN, selected("loopscope.loss")), _SHORT_NAME),
-                unit="none",
-                empty="not seen",
-                thresholds=steps((None, NEUTRAL)),
-            ),
+            *_progress(),
+        ),
+    )
+
+
+def _progress() -> tuple[Json, ...]:
+    return (
+        stat(
+            "Steps per second",
+            "Optimizer steps a second, the mean over ranks.",
+            held(grouped("avg", _RUN, rate("loopscope.steps")), _SHORT_NAME),
+            unit="suffix:/s",
+            empty=_NOT_REPORTING,
+            thresholds=steps((None, NEUTRAL)),
+        ),
+        stat(
+            "Epoch",
+            "Epoch of the latest step, from 0.",
+            held(grouped("max", _RUN, selected("loopscope.epoch")), _SHORT_NAME),
+            unit="none",
+            empty="no epoch yet",
+            thresholds=steps((None, NEUTRAL)),
+            has_trend=False,
+        ),
+        stat(
+            "Loss",
+            "Loss of the latest step, unscaled, the mean over ranks.",
+            held(grouped("avg", _RUN, selected("loopscope.loss")), _SHORT_NAME),
+            unit="none",
+            empty="not seen",
+            thresholds=steps((None, NEUTRAL)),
         ),
     )
 

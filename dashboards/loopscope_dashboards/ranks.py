@@ -74,8 +74,6 @@ def _work() -> str:
 
 
 def _stats() -> tuple[Json, ...]:
-    apart = f"max by (agent) ({_steps()}) - min by (agent) ({_steps()})"
-    age = f"time() - {grouped('max', RANK, selected('loopscope.last_step.timestamp'))}"
     return (
         stat(
             "Ranks",
@@ -118,6 +116,14 @@ def _stats() -> tuple[Json, ...]:
             thresholds=steps((None, GOOD), (0.1, WARNING), (0.3, SERIOUS)),
             decimals=1,
         ),
+        *_lags(),
+    )
+
+
+def _lags() -> tuple[Json, ...]:
+    apart = f"max by (agent) ({_steps()}) - min by (agent) ({_steps()})"
+    age = f"time() - {grouped('max', RANK, selected('loopscope.last_step.timestamp'))}"
+    return (
         stat(
             "Steps apart",
             "Step of the foremost rank less that of the hindmost one, as scraped: ranks are scraped at different "

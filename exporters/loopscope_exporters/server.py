@@ -240,20 +240,18 @@ def _wrong_host(host: str, fault: Exception) -> SettingError:
 
 def _run(handler: WSGIApplication, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes]:
     started: list[tuple[str, list[tuple[str, str]]]] = []
+    written: list[bytes] = []
 
     def start_response(
         status: str, headers: list[tuple[str, str]], _fault: object = None, /
     ) -> Callable[[bytes], object]:
         started.append((status, headers))
-        return _refuse_write
+        return written.append
 
-    body = b"".join(handler(environ, cast("StartResponse", start_response)))
+    returned = list(handler(environ, cast("StartResponse", start_response)))
+    body = b"".join([*written, *returned])
     status, headers = started[-1]
     return status, headers, body
-
-
-def _refuse_write(_data: bytes) -> None:
-    raise NotImplementedError("return the body from the application instead")
 
 
 def _text(status: str, text: str) -> tuple[str, list[tuple[str, str]], bytes]:

@@ -155,7 +155,7 @@ def test_mark_on_its_own_is_taken_in_the_end(bus, taker):
     """The end of an epoch that comes after its last step was taken does not wait for the next epoch."""
     bus.put(EpochMark(epoch=3, time_unix_seconds=time.time()))
 
-    wait_until(lambda: taker.taken == [3], seconds=5)
+    assert wait_until(lambda: taker.taken, seconds=5) == [3]
 
 
 def test_release_of_the_held_step_keeps_the_order(bus, taker, hurried_threads):

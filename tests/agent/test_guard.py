@@ -40,7 +40,11 @@ def failing_handler() -> Iterator[None]:
 @pytest.mark.parametrize("fault", [RuntimeError("x"), ValueError(), AssertionError(), MemoryError(), StopIteration()])
 def test_faults_are_swallowed(fault: Exception) -> None:
     """No exception of ours leaves a site."""
-    _fail(Guard().at("probe"), fault)
+    guard = Guard()
+
+    _fail(guard.at("probe"), fault)
+
+    assert guard.faults() == {"probe": 1}
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])

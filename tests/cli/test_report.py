@@ -109,8 +109,8 @@ def test_what_cannot_be_done_is_an_error_with_a_remedy(
 @pytest.mark.parametrize("options", [[], ["--text"]])
 def test_no_torch_is_needed(log: Path, options: list[str]) -> None:
     """A report is made on a machine that has no torch; a comparison likewise."""
-    run_python("-c", WITHOUT_TORCH, "report", str(log), *options)
-    run_python("-c", WITHOUT_TORCH, "compare", str(log), str(log))
+    assert run_python("-c", WITHOUT_TORCH, "report", str(log), *options).returncode == 0
+    assert run_python("-c", WITHOUT_TORCH, "compare", str(log), str(log)).returncode == 0
 
 
 @pytest.mark.parametrize(("encoding", "is_ascii"), [("ascii", True), ("utf-8", False)])

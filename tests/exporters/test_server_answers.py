@@ -42,6 +42,19 @@ def test_an_unknown_path_names_the_known_ones(server):
     assert "/page" in answer.text
 
 
+def test_what_a_handler_writes_comes_before_what_it_returns(server):
+    """As WSGI has it, for applications that were written for `write`."""
+
+    def application(environ, start_response):
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"first ")
+        return [b"last"]
+
+    server.add("/page", application)
+
+    assert request(server.url + "/page").body == b"first last"
+
+
 def test_a_removed_path_is_unknown(server):
     """After remove the path is a 404; removing it again changes nothing."""
     server.add("/page", _page(b""))

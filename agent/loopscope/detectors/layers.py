@@ -99,7 +99,8 @@ class _Track:
 
     def see_dead(self, report: StepReport, table: GradientTable, steps: float) -> tuple[Event, ...]:
         """Count the steps without a gradient, and tell of the modules that have none for long."""
-        is_alive_P = table.norms > 0
+        # A rank's shard of a small parameter may be empty, and its norm zero: there only "no gradient" says something.
+        is_alive_P = table.norms > 0 if table.scope == "full" else ~np.isnan(table.norms)
         num_alive = np.count_nonzero(is_alive_P)
         self._steps_since_sample = 0 if table.sample is not None else self._steps_since_sample + 1
         if num_alive == len(self.names):

@@ -50,6 +50,12 @@ def test_nothing_is_dead_where_none_trains_or_all_do(norms: tuple[float, ...]) -
     assert _life(*_steps(100, norms)) == []
 
 
+@pytest.mark.parametrize(("norm", "num_events"), [(0.0, 0), (NAN, 1)])
+def test_empty_shard_is_not_dead(norm: float, num_events: int) -> None:
+    """A rank may hold nothing of a small parameter: of its shard only that there is no gradient says something."""
+    assert len(_life(*_steps(100, (1.0, norm, 1.0), scope="local_shard"))) == num_events
+
+
 def test_heads_that_take_turns_are_alive() -> None:
     """Twenty steps without a gradient are not thirty."""
     turns = [(1.0, 2.0, NAN), (1.0, NAN, 2.0)]
