@@ -152,7 +152,11 @@ def receive(protocol: str = "grpc", address: str = "127.0.0.1:0", *tls: str) -> 
             host = address.rpartition(":")[0]
             scheme = "https" if tls else "http"
             endpoint = address if address.startswith("unix:") else f"{scheme}://{host}:{port}"
-            yield Receiver(process, endpoint)
+            receiver = Receiver(process, endpoint)
+            try:
+                yield receiver
+            finally:
+                receiver.kill()  # and wait for its thread: Popen closes what that reads
         finally:
             process.kill()
 
