@@ -58,7 +58,6 @@ def saying(answer: bytes, pause_seconds: float = 0.0):
         b"",
         b"\0" * 100,
         b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"HTTP/1.1 200",
         b"HTTP/1.1 999 \r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n",
         b"HTTP/1.1 503 Busy\r\nContent-Length: 100000000\r\n\r\nshort",

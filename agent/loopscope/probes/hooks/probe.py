@@ -28,7 +28,8 @@ down to a twentieth of one where they do not.
 """
 _NUM_AT_ONCE = 12
 """The first audits, if cheap, wait for steps only: what is wrong is there from the beginning as a rule."""
-_CHEAP_SECONDS = 1e-3
+_CHEAP_SECONDS = 12e-3
+"""What they may take together."""
 _MAX_PENDING = 200
 _MAX_HOLDERS = 64
 """Hooks whose containers one audit looks into."""
@@ -57,7 +58,7 @@ class HookProbe:
         self._held: dict[_Key, tuple[tuple[int, int], int]] = {}
         self._pending: deque[HookCount | HookSilence] = deque(maxlen=_MAX_PENDING)
         self._steps_left, self._next_seconds, self._wait = 0, 0.0, _MIN_WAIT
-        self._num_audits = 0
+        self._num_audits, self._spent_seconds = 0, 0.0
         self._backward_depth = 0
 
     def install(self) -> None:
@@ -96,7 +97,8 @@ class HookProbe:
             self._looks.begin(models)
         self._num_audits += 1
         took_seconds = time.thread_time() - start_seconds
-        if self._num_audits <= _NUM_AT_ONCE and took_seconds < _CHEAP_SECONDS:
+        self._spent_seconds += took_seconds
+        if self._num_audits <= _NUM_AT_ONCE and self._spent_seconds < _CHEAP_SECONDS:
             return
         is_news = len(self._pending) > num_pending or self._looks.is_on
         self._wait = _MIN_WAIT if is_news else min(2 * self._wait, _MAX_WAIT)
