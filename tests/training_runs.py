@@ -151,6 +151,23 @@ def _lbfgs(seed: int) -> Sequence[StepReport]:
         return watched.reports
 
 
+def _policy_gradient(seed: int) -> Sequence[StepReport]:
+    """REINFORCE on batches of four: an action is right where it is the label, and a running mean is the baseline."""
+    torch.manual_seed(seed)
+    model, baseline = mlp(64), 0.1
+    optimizer = _adam(model)
+    with watch(model, optimizer) as watched:
+        for images, labels in itertools.islice(batches(seed, 4), 300):
+            policy = torch.distributions.Categorical(logits=model(images))
+            actions = policy.sample()
+            rewards = (actions == labels).float()
+            (-(rewards - baseline) * policy.log_prob(actions)).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            baseline += 0.05 * (rewards.mean().item() - baseline)
+        return watched.reports
+
+
 HEALTHY: Mapping[str, Callable[[int], Sequence[StepReport]]] = {
     "conv_adam": _run(conv, _adam),
     "gpt_clip_schedule": _run(Gpt, lambda model: _adam(model, 3e-3), clip=1.0, schedule=True),
@@ -161,6 +178,7 @@ HEALTHY: Mapping[str, Callable[[int], Sequence[StepReport]]] = {
     "float16": _half,
     "accumulation": _run(lambda: mlp(64, 64), _sgd, size=8, micro_steps=4),
     "lbfgs": _lbfgs,
+    "policy_gradient": _policy_gradient,
     "batch_of_one": _run(lambda: mlp(64, 64), _adam, size=1),
     "tiny_learning_rate": _run(conv, lambda model: _adam(model, 1e-7)),
     "label_noise": _run(lambda: mlp(64, 64), lambda model: _adam(model, 3e-3), label_noise=0.4),
