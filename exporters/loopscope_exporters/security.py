@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 
 from loopscope.errors import SettingError
 
-__all__ = ["OPEN_PATHS", "Security"]
-
-OPEN_PATHS = frozenset({"/healthz"})
-"""Paths without a token: whether the process is alive is asked by those who have none, and tells nothing else."""
+__all__ = ["Security"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +41,9 @@ class Security:
             ) from fault
         return context
 
-    def admits(self, path: str, environ: Mapping[str, object]) -> bool:
-        """Whether a request carries the token, or needs none; takes the same time for every wrong one."""
-        if self.token is None or path in OPEN_PATHS:
+    def admits(self, environ: Mapping[str, object]) -> bool:
+        """Whether a request carries the token, or there is none; takes the same time for every wrong one."""
+        if self.token is None:
             return True
         scheme, _, given = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
         wanted = self.token.encode()

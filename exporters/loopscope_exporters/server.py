@@ -52,6 +52,8 @@ class MetricsServer:
         self.port: int = self._http.server_address[1]
         self._is_loopback = self._address.is_loopback
         self._routes: dict[str, WSGIApplication] = {"/healthz": _healthz}
+        self._public = {"/healthz"}
+        """Paths without a token: whether the process is alive is asked by those who have none."""
         self._lock = threading.Lock()
         self._num_holders = 0
         self._is_closed = False
@@ -114,17 +116,22 @@ class MetricsServer:
         with self._lock:
             self._routes[path] = handler
 
-    def share(self, path: str, factory: Callable[[], _T]) -> _T:
-        """Return the handler at `path`, made by `factory` for the first who asks: several agents, one page."""
+    def share(self, path: str, factory: Callable[[], _T], *, is_public: bool = False) -> _T:
+        """Return the handler at `path`, made by `factory` for the first who asks: several agents, one page.
+
+        A public path needs no token; what it says must be nothing of the run.
+        """
         with self._lock:
             if path not in self._routes:
                 self._routes[path] = cast("WSGIApplication", factory())
+                self._public |= {path} if is_public else set()
             return cast(_T, self._routes[path])
 
     def remove(self, path: str) -> None:
         """Stop answering `path`; a path that is not there is left alone."""
         with self._lock:
             self._routes.pop(path, None)
+            self._public.discard(path)
 
     def retain(self) -> None:
         """Hold the server open until the matching `release`."""
@@ -181,7 +188,7 @@ class MetricsServer:
     def _route(self, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes]:
         if not self._is_host_allowed(environ.get("HTTP_HOST")):
             return _text("403 Forbidden", "this server answers only to localhost")
-        if not self._security.admits(environ["PATH_INFO"], environ):
+        if environ["PATH_INFO"] not in self._public and not self._security.admits(environ):
             status, headers, body = _text("401 Unauthorized", "give the header Authorization: Bearer TOKEN")
             return status, [*headers, ("WWW-Authenticate", "Bearer")], body
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:

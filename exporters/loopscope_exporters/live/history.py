@@ -1,0 +1,192 @@
+"""The steps of one optimizer since attach, in a bounded number of spans: what a page draws over time.
+
+Shape legend: K steps, G layers, S spans.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loopscope.catalog import MAX_LAYERS, PHASES
+from loopscope.records import Flags, Floats, Integers, StepReport
+
+from .spans import Spans, SpanTable
+
+__all__ = ["History", "Slice"]
+
+MAX_NAMES = 2 * MAX_LAYERS
+"""Layers that ever had a gradient; where groups change over and over, later ones are left out."""
+MAX_PENDING = 256
+
+_Read = Callable[[StepReport], float | None]
+
+
+def _global_norm(report: StepReport) -> float | None:
+    """Return the norm of all gradients, None where there is none: NaN stands for both that and a real NaN."""
+    table = report.gradients
+    if table is None or (math.isnan(table.global_norm) and not table.num_nonfinite.any()):
+        return None
+    return table.global_norm
+
+
+_MEASURES: Mapping[str, _Read] = {
+    "loss": lambda report: report.loss,
+    "norm": _global_norm,
+    "duration": lambda report: report.duration_seconds,
+    "learning_rate": lambda report: report.learning_rates[0] if report.learning_rates else None,
+}
+"""Of these a span has mean, low and high, and how many were not finite."""
+_TOTALS: Mapping[str, _Read] = {
+    "num_steps": lambda report: report.num_steps,
+    "samples": lambda report: report.num_samples,
+    "tokens": lambda report: report.num_tokens,
+}
+_NUM_MEASURES = len(_MEASURES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The spans from `first` on. A mean of what is not known is NaN, of what was ever not finite infinity."""
+
+    origin: int
+    width: int
+    first: int
+    num_spans: int
+    layers: tuple[str, ...]
+    columns: Mapping[str, Floats]
+    """[S] by name: NAME_mean, NAME_low, NAME_high of every measure, phase_NAME in seconds, totals."""
+    layer_norms_GS: Floats
+
+
+class History:
+    """Keeps the spans of one optimizer; `add` takes a reference, `fold` the time. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._pending: list[StepReport] = []
+        self._spans = Spans()
+        self._sums = SpanTable("sum", 3 * _NUM_MEASURES + len(PHASES) + len(_TOTALS))
+        self._lows, self._highs = SpanTable("low", _NUM_MEASURES), SpanTable("high", _NUM_MEASURES)
+        self._layers: dict[str, int] = {}
+        self._norms, self._counts, self._bad = (SpanTable("sum", 0) for _ in range(3))
+
+    def add(self, report: StepReport) -> None:
+        """Take in one report: it is worked in with the next `fold`."""
+        self._pending.append(report)
+        if len(self._pending) >= MAX_PENDING:
+            self.fold()
+
+    def fold(self) -> None:
+        """Work in what was added since the last time."""
+        reports, self._pending = self._pending, []
+        if not reports:
+            return
+        steps_K = np.fromiter((report.step for report in reports), np.int64, len(reports))
+        spans_K, num_halvings = self._spans.place(steps_K)
+        for _ in range(num_halvings):
+            for table in (self._sums, self._lows, self._highs, self._norms, self._counts, self._bad):
+                table.halve()
+        spans_U, starts_U = np.unique(spans_K, return_index=True)
+        values, is_known = _measured(reports)
+        is_finite = np.isfinite(values)
+        finite = np.where(is_finite, values, 0.0)
+        rows = np.hstack([finite, is_finite, is_known & ~is_finite, _phases(reports), _totals(reports)])
+        self._sums.add(spans_U, starts_U, rows)
+        extremes = np.where(is_finite, values, np.nan)
+        self._lows.add(spans_U, starts_U, extremes)
+        self._highs.add(spans_U, starts_U, extremes)
+        self._fold_layers(reports, spans_K)
+
+    def since(self, width: int = 0, first: int = 0) -> Slice | None:
+        """Return the spans from `first` on, all where they are not of that width; None before the first step."""
+        self.fold()
+        if self._spans.origin is None:
+            return None
+        first = min(max(first, 0), self._spans.num) if width == self._spans.width else 0
+        part = slice(first, self._spans.num)
+        norms_SG, counts_SG, bad_SG = (table.values_SC[part] for table in (self._norms, self._counts, self._bad))
+        return Slice(
+            origin=self._spans.origin,
+            width=self._spans.width,
+            first=first,
+            num_spans=self._spans.num,
+            layers=tuple(self._layers),
+            columns=self._columns(part),
+            layer_norms_GS=_mean(norms_SG, counts_SG, bad_SG).T,
+        )
+
+    def _columns(self, part: slice) -> dict[str, Floats]:
+        sums, lows, highs = (table.values_SC[part].T.copy() for table in (self._sums, self._lows, self._highs))
+        columns: dict[str, Floats] = {}
+        for index, name in enumerate(_MEASURES):
+            total, count, bad = sums[index], sums[_NUM_MEASURES + index], sums[2 * _NUM_MEASURES + index]
+            columns |= {
+                f"{name}_mean": _mean(total, count, bad),
+                f"{name}_low": lows[index],
+                f"{name}_high": highs[index],
+            }
+        names = (*(f"phase_{phase}" for phase in PHASES), *_TOTALS)
+        return columns | dict(zip(names, sums[3 * _NUM_MEASURES :], strict=True))
+
+    def _fold_layers(self, reports: Sequence[StepReport], spans_K: Integers) -> None:
+        """Work in the norms of layers, for each run of reports that have the same layers at once."""
+        start = 0
+        for end in range(1, len(reports) + 1):
+            if end < len(reports) and _layers(reports[end]) is _layers(reports[start]):
+                continue
+            layers = _layers(reports[start])
+            if layers:
+                self._add_layers(layers, reports[start:end], spans_K[start:end])
+            start = end
+
+    def _add_layers(self, layers: Sequence[str], reports: Sequence[StepReport], spans_K: Integers) -> None:
+        for layer in layers:
+            if layer not in self._layers and len(self._layers) < MAX_NAMES:
+                self._layers[layer] = len(self._layers)
+        places = [(index, self._layers[layer]) for index, layer in enumerate(layers) if layer in self._layers]
+        of_theirs, of_ours = (list(each) for each in zip(*places, strict=True))
+        tables = [report.gradients for report in reports if report.gradients is not None]
+        norms_KG = np.stack([table.layer_norms for table in tables])[:, of_theirs]
+        is_finite_KG = np.isfinite(norms_KG)
+        bad_KG = np.isinf(norms_KG)
+        for row in np.flatnonzero(~is_finite_KG.all(axis=1)):  # NaN is a gradient that is not finite, or none at all
+            bad_KG[row] |= tables[row].layer_num_nonfinite[of_theirs] > 0
+        spans_U, starts_U = np.unique(spans_K, return_index=True)
+        for table, values_KG in (
+            (self._norms, np.where(is_finite_KG, norms_KG, 0.0)),
+            (self._counts, is_finite_KG),
+            (self._bad, bad_KG),
+        ):
+            if table.values_SC.shape[1] < len(self._layers):
+                table.widen(len(self._layers))
+            rows = np.zeros((len(tables), len(self._layers)))
+            rows[:, of_ours] = values_KG
+            table.add(spans_U, starts_U, rows)
+
+
+def _layers(report: StepReport) -> tuple[str, ...] | None:
+    return None if report.gradients is None else report.gradients.layers
+
+
+def _measured(reports: Sequence[StepReport]) -> tuple[Floats, Flags]:
+    raw = [[read(report) for read in _MEASURES.values()] for report in reports]
+    is_known = np.array([[value is not None for value in row] for row in raw])
+    values = np.array([[math.nan if value is None else value for value in row] for row in raw])
+    return values, is_known
+
+
+def _phases(reports: Sequence[StepReport]) -> Floats:
+    return np.array([[report.phases.get(phase, 0.0) for phase in PHASES] for report in reports])
+
+
+def _totals(reports: Sequence[StepReport]) -> Floats:
+    return np.array([[float(read(report) or 0) for read in _TOTALS.values()] for report in reports])
+
+
+def _mean(totals: Floats, counts: Floats, bad: Floats) -> Floats:
+    means: Floats = np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
+    means[bad > 0] = np.inf
+    return means

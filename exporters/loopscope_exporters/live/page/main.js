@@ -1,0 +1,1 @@
+// The live page: it polls /api/live and draws what it says.
