@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from loopscope.records import Record
 
 from .points import Histogram, Points
 from .series import AgentSeries
+from .yielding import Yielding, give_way
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -104,12 +104,10 @@ class MetricsPage:
         collected = [series.collect() for series in agents]
         for entry in METRICS:
             family = _family(entry)
-            for points in collected:
-                family.samples.extend(_samples(entry, family.name, points))
+            family.samples = Yielding(sample for points in collected for sample in _samples(entry, family.name, points))
             if family.samples:
                 yield family
-                # Rendering holds the GIL; a training loop that waits for it gets it here, not 5 ms later.
-                time.sleep(0)
+                give_way()
 
 
 def _family(entry: CatalogMetric) -> Metric:

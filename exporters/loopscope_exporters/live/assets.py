@@ -19,8 +19,22 @@ _TYPES = {
 }
 _NAMES = (
     "page.css",
-    "main.js",
     "icon.svg",
+    "main.js",
+    "charts.js",
+    "client.js",
+    "curves.js",
+    "dom.js",
+    "epochs.js",
+    "events.js",
+    "format.js",
+    "glance.js",
+    "heatmap.js",
+    "incidents.js",
+    "layers.js",
+    "lines.js",
+    "store.js",
+    "table.js",
     "uplot/uPlot.esm.js",
     "uplot/uPlot.min.css",
 )

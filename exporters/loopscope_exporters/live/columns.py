@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterable, Mapping
 
 from loopscope.records import Floats
+
+from ..yielding import give_way
 
 __all__ = ["column", "columns", "dump", "rows", "scalar"]
 
@@ -45,4 +46,4 @@ def dump(value: object) -> str:
 def _yielding(texts: Iterable[str]) -> Iterable[str]:
     for text in texts:
         yield text
-        time.sleep(0)
+        give_way()

@@ -6,13 +6,13 @@ Shape legend: K steps, G layers, S spans.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from loopscope.catalog import MAX_LAYERS, PHASES
-from loopscope.records import Flags, Floats, Integers, StepReport
+from loopscope.records import Floats, GradientTable, Integers, StepReport
 
 from .spans import Spans, SpanTable
 
@@ -22,29 +22,9 @@ MAX_NAMES = 2 * MAX_LAYERS
 """Layers that ever had a gradient; where groups change over and over, later ones are left out."""
 MAX_PENDING = 256
 
-_Read = Callable[[StepReport], float | None]
-
-
-def _global_norm(report: StepReport) -> float | None:
-    """Return the norm of all gradients, None where there is none: NaN stands for both that and a real NaN."""
-    table = report.gradients
-    if table is None or (math.isnan(table.global_norm) and not table.num_nonfinite.any()):
-        return None
-    return table.global_norm
-
-
-_MEASURES: Mapping[str, _Read] = {
-    "loss": lambda report: report.loss,
-    "norm": _global_norm,
-    "duration": lambda report: report.duration_seconds,
-    "learning_rate": lambda report: report.learning_rates[0] if report.learning_rates else None,
-}
-"""Of these a span has mean, low and high, and how many were not finite."""
-_TOTALS: Mapping[str, _Read] = {
-    "num_steps": lambda report: report.num_steps,
-    "samples": lambda report: report.num_samples,
-    "tokens": lambda report: report.num_tokens,
-}
+_MEASURES = ("loss", "norm", "duration", "learning_rate")
+"""Of these a span has mean, low and high, and whether any was not finite."""
+_TOTALS = (*(f"phase_{phase}" for phase in PHASES), "num_steps", "samples", "tokens")
 _NUM_MEASURES = len(_MEASURES)
 
 
@@ -68,7 +48,7 @@ class History:
     def __init__(self) -> None:
         self._pending: list[StepReport] = []
         self._spans = Spans()
-        self._sums = SpanTable("sum", 3 * _NUM_MEASURES + len(PHASES) + len(_TOTALS))
+        self._sums = SpanTable("sum", 3 * _NUM_MEASURES + len(_TOTALS))
         self._lows, self._highs = SpanTable("low", _NUM_MEASURES), SpanTable("high", _NUM_MEASURES)
         self._layers: dict[str, int] = {}
         self._norms, self._counts, self._bad = (SpanTable("sum", 0) for _ in range(3))
@@ -90,12 +70,12 @@ class History:
             for table in (self._sums, self._lows, self._highs, self._norms, self._counts, self._bad):
                 table.halve()
         spans_U, starts_U = np.unique(spans_K, return_index=True)
-        values, is_known = _measured(reports)
-        is_finite = np.isfinite(values)
-        finite = np.where(is_finite, values, 0.0)
-        rows = np.hstack([finite, is_finite, is_known & ~is_finite, _phases(reports), _totals(reports)])
+        values_KC = np.array([_row(report) for report in reports])
+        measures, totals = values_KC[:, :_NUM_MEASURES], values_KC[:, _NUM_MEASURES:]
+        is_finite = np.isfinite(measures)
+        rows = np.hstack([np.where(is_finite, measures, 0.0), is_finite, np.isinf(measures), totals])
         self._sums.add(spans_U, starts_U, rows)
-        extremes = np.where(is_finite, values, np.nan)
+        extremes = np.where(is_finite, measures, np.nan)
         self._lows.add(spans_U, starts_U, extremes)
         self._highs.add(spans_U, starts_U, extremes)
         self._fold_layers(reports, spans_K)
@@ -128,8 +108,7 @@ class History:
                 f"{name}_low": lows[index],
                 f"{name}_high": highs[index],
             }
-        names = (*(f"phase_{phase}" for phase in PHASES), *_TOTALS)
-        return columns | dict(zip(names, sums[3 * _NUM_MEASURES :], strict=True))
+        return columns | dict(zip(_TOTALS, sums[3 * _NUM_MEASURES :], strict=True))
 
     def _fold_layers(self, reports: Sequence[StepReport], spans_K: Integers) -> None:
         """Work in the norms of layers, for each run of reports that have the same layers at once."""
@@ -171,19 +150,28 @@ def _layers(report: StepReport) -> tuple[str, ...] | None:
     return None if report.gradients is None else report.gradients.layers
 
 
-def _measured(reports: Sequence[StepReport]) -> tuple[Floats, Flags]:
-    raw = [[read(report) for read in _MEASURES.values()] for report in reports]
-    is_known = np.array([[value is not None for value in row] for row in raw])
-    values = np.array([[math.nan if value is None else value for value in row] for row in raw])
-    return values, is_known
+def _row(report: StepReport) -> tuple[float, ...]:
+    """Return the measures and totals of one step; NaN is not known, infinity not finite."""
+    table, rates = report.gradients, report.learning_rates
+    return (
+        _measure(report.loss),
+        _measure(None if table is None or _has_none(table) else table.global_norm),
+        _measure(report.duration_seconds),
+        _measure(rates[0] if rates else None),
+        *[report.phases.get(phase, 0.0) for phase in PHASES],
+        report.num_steps,
+        report.num_samples,
+        report.num_tokens,
+    )
 
 
-def _phases(reports: Sequence[StepReport]) -> Floats:
-    return np.array([[report.phases.get(phase, 0.0) for phase in PHASES] for report in reports])
+def _measure(value: float | None) -> float:
+    return math.nan if value is None else value if math.isfinite(value) else math.inf
 
 
-def _totals(reports: Sequence[StepReport]) -> Floats:
-    return np.array([[float(read(report) or 0) for read in _TOTALS.values()] for report in reports])
+def _has_none(table: GradientTable) -> bool:
+    """Whether there was no gradient at all: the norm is NaN then, too."""
+    return math.isnan(table.global_norm) and not table.num_nonfinite.any()
 
 
 def _mean(totals: Floats, counts: Floats, bad: Floats) -> Floats:
