@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ QUIET_STEPS = 30
 
 Three times the memory of momentum 0.9, and as long as `dead_layer` and `vanishing_gradient` wait before they tell.
 """
+LATE_STEPS = {"loss_diverging": 100}
+"""The same for what is told late: a loss diverges where it stays above a bound that follows the last 100 losses."""
 _ACUTE = (
     "inplace_corruption",
     "inplace_conflict",
@@ -88,50 +91,59 @@ class Causes:
 
     def group(self, events: Sequence[Event], anomalies: Iterable[Anomaly]) -> list[Event]:
         """Return the events of one step, the first causes first; `anomalies` are those that are open."""
-        lasting = any(anomaly.kind in _LASTING for anomaly in anomalies)
-        return [self._place(event, is_acute=lasting) for event in sorted(events, key=self._in_order)]
+        lasting = [self._time(each.optimizer, each.step) for each in anomalies if each.kind in _LASTING]
+        since = min(lasting, default=math.inf)
+        return [self._place(event, since) for event in sorted(events, key=self._in_order)]
 
     def _in_order(self, event: Event) -> tuple[float, ...]:
         is_grouped = event.severity != "info" and event.kind in _FAMILY
         rank = self._ranks.get(event.layer or "", len(self._ranks))
         return (not is_grouped, _FAMILY.get(event.kind, 0), self._since(event), _ORDER.get(event.kind, 0), rank)
 
-    def _place(self, event: Event, *, is_acute: bool) -> Event:
+    def _place(self, event: Event, lasting_since: float) -> Event:
         family = _FAMILY.get(event.kind)
         if event.severity == "info" or family is None:
             return event
-        group = self._group_of(event, family, is_acute=is_acute)
+        group = self._group_of(event, family, lasting_since)
         if group is None:
             self._num_groups += 1
-            self._groups[family] = _Group(self._num_groups, event, self._since(event), self._time(event, event.step))
+            latest = self._time(event.optimizer, event.step)
+            self._groups[family] = _Group(self._num_groups, event, self._since(event), latest)
             return _marked(event, {"incident": self._num_groups}, first_cause=True)
-        group.latest = max(group.latest, self._time(event, event.step))
+        group.latest = max(group.latest, self._time(event.optimizer, event.step))
         head = group.head
         cause = {"cause": head.kind, "cause_step": head.step, "cause_layer": head.layer}
         return _marked(event, {"incident": group.number, **cause}, first_cause=False)
 
-    def _group_of(self, event: Event, family: int, *, is_acute: bool) -> _Group | None:
-        """Return the open incident of which this event may be a result: what began before it cannot be one."""
+    def _group_of(self, event: Event, family: int, lasting_since: float) -> _Group | None:
+        """Return the open incident of which this event may be a result: what began before it cannot be one.
+
+        An anomaly that is open and began within an incident keeps it open, one that has only just begun does not.
+        """
         acute = self._groups.get(_FAMILY[_ACUTE[0]])
         for group in (self._groups.get(family), acute if event.kind in _CHRONIC else None):
             if group is None:
                 continue
             since = self._since(event)
-            is_quiet = since - group.latest > QUIET_STEPS * max(len(self._latest), 1)
-            if since >= group.since and (not is_quiet or (group is acute and is_acute)):
+            quiet_steps = LATE_STEPS.get(event.kind, QUIET_STEPS)
+            is_quiet = since - group.latest > quiet_steps * max(len(self._latest), 1)
+            if since >= group.since and (not is_quiet or (group is acute and lasting_since <= group.latest)):
                 return group
         return None
 
     def _since(self, event: Event) -> int:
         """Return when it began, as far as the detector knows."""
         since = event.attributes.get("since_step")
-        return self._time(event, since if isinstance(since, int) else event.step)
+        if not isinstance(since, int):
+            return self._time(event.optimizer, event.step)
+        num_steps_ago = event.step - since
+        return self._time(event.optimizer, event.step) - num_steps_ago * max(len(self._latest), 1)
 
-    def _time(self, event: Event, step: int) -> int:
-        """Return when this step of the event's optimizer was, in steps of all optimizers."""
+    def _time(self, optimizer: str | None, step: int) -> int:
+        """Return when this step of an optimizer was, in steps of all optimizers; now for one that has not stepped."""
         if not self._latest:
             return step
-        num_steps_ago = self._latest.get(event.optimizer, event.step) - step
+        num_steps_ago = self._latest.get(optimizer, step) - step
         return self._now - num_steps_ago * max(len(self._latest), 1)
 
 

@@ -21,13 +21,13 @@ class Run:
         self.step = -1
 
     def tell(
-        self, step: int, *events: Event, optimizer: str | None = None, opened: tuple[str, ...] = ()
+        self, step: int, *events: Event, optimizer: str | None = None, opened: dict[str, int] | None = None
     ) -> list[Event]:
-        """Go on to a step, and return its events as they are grouped."""
+        """Go on to a step, and return its events as they are grouped; `opened` has the open kinds since their step."""
         while self.step < step:
             self.step += 1
             self.causes.see(step_report(self.step, optimizer=optimizer))
-        return self.causes.group(events, [anomaly(kind) for kind in opened])
+        return self.causes.group(events, [anomaly(kind, step=since) for kind, since in (opened or {}).items()])
 
 
 def warned(kind: str, step: int, **changes) -> Event:
@@ -100,13 +100,34 @@ def test_an_incident_is_over_after_thirty_quiet_steps(quiet, is_first, offset):
     assert heads(run.tell(offset + 10 + quiet, warned("gradient_spike", offset + 10 + quiet))) == [is_first]
 
 
+@pytest.mark.parametrize(("kind", "is_first"), [("loss_diverging", False), ("loss_spike", True)])
+def test_a_loss_that_diverges_is_told_late(kind, is_first):
+    """To see that a loss stays up takes up to a hundred steps: an explosion before it is its cause."""
+    run = Run()
+    run.tell(100, warned("exploding_gradient", 100))
+
+    assert heads(run.tell(180, warned(kind, 180))) == [is_first]
+
+
 @pytest.mark.parametrize(("kind", "is_first"), [("nonfinite_loss", False), ("gradient_spike", True)])
 def test_an_incident_that_lasts_is_not_over(kind, is_first):
     """While a loss or gradient is not finite, explodes or diverges, what follows belongs to it, however late."""
     run = Run()
-    run.tell(0, warned(kind, 0), opened=(kind,))
+    run.tell(0, warned(kind, 0), opened={kind: 0})
 
-    assert heads(run.tell(500, warned("dead_layer", 500), opened=(kind,))) == [is_first]
+    assert heads(run.tell(500, warned("dead_layer", 500), opened={kind: 0})) == [is_first]
+
+
+@pytest.mark.parametrize("kind", ["exploding_gradient", "nonfinite_loss"])
+def test_what_begins_long_after_an_incident_was_over_is_no_part_of_it(kind):
+    """An anomaly that opens anew keeps no earlier incident open: it is the first cause of one of its own."""
+    run = Run()
+    run.tell(175, warned("exploding_gradient", 175), opened={"exploding_gradient": 175})
+
+    told = run.tell(900, warned(kind, 900), opened={kind: 900})
+
+    assert heads(told) == [True]
+    assert told[0].attributes["incident"] == 2
 
 
 def test_nothing_is_caused_by_what_comes_after_it():
