@@ -112,7 +112,9 @@ class Baseline:
         else:
             rise = math.log(exploding.rise_per_100_steps) * _BLOCK_STEPS / 100
             before_C = np.log(np.maximum(self.highest_C, _SMALLEST))
-            highest_C = np.fmax(before_C, np.fmin(level_C, before_C + rise))
+            # A layer that wakes up, as at the end of a plateau, may come to the level of the whole at once.
+            reach_C = np.fmax(before_C, before_C[0]) + rise
+            highest_C = np.fmax(before_C, np.fmin(level_C, reach_C))
         margin_C = np.maximum(math.log(exploding.ratio), exploding.z_score * sigma_C)
         explode_C = np.maximum(highest_C + margin_C, highest_C[0] + _LAYER_MARGIN)
         spike_C = median_C + np.maximum(math.log(spike.ratio), spike.z_score * sigma_C)

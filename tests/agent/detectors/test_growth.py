@@ -139,6 +139,16 @@ def test_layer_that_wakes_is_silent() -> None:
     assert _told(norms_NG) == []
 
 
+def test_layer_that_leaves_a_plateau_with_the_others_is_silent() -> None:
+    """Where the whole gradient grows fifteenfold, the first layer may grow ten thousandfold: it was near zero."""
+    rise_N = np.clip((np.arange(300) - 90) / 40, 0.0, 1.0)
+    norms_NG = noise(300) * 0.2 * 15.0 ** rise_N[:, None]
+    norms_NG[:, 0] *= 1e-4 ** (1.0 - rise_N)
+    norms_NG[175:, 0] *= 3.0
+
+    assert _told(norms_NG) == []
+
+
 def test_rewards_that_seldom_come_are_silent() -> None:
     """Steps with a gradient of exactly zero have no logarithm and say nothing of the others."""
     norms_NG = noise(300, sigma=0.5)

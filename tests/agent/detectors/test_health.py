@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.builders import run_info, step_report
+from tests.builders import event, run_info, step_report
 from tests.detecting import noise, reports_of
 
 from loopscope.catalog import EVENT_KINDS, HEALTH_STATES
@@ -153,3 +153,17 @@ def test_health_follows_a_run():
     assert found[0].layers[None]["body"].state == "exploding"
     assert (found[-1].anomalies, found[-1].layers) == ((), {})
     assert 110 < found[-1].step < 150
+
+
+def test_a_corruption_stays_open_and_becomes_no_better():
+    """What is corrupted on a watched step is on every one; later and milder news change nothing."""
+    health = Health([])
+
+    assert health.note([event("inplace_corruption", "warning", 1, layer=None)])
+    assert health.note([event("inplace_corruption", "critical", 2, layer=None)])
+    assert not health.note([event("inplace_corruption", "warning", 3, layer=None), event("device_sync", "warning", 3)])
+
+    assert [(each.kind, each.severity, each.step) for each in health.anomalies] == [
+        ("inplace_corruption", "critical", 2)
+    ]
+    assert health.layers == {}
