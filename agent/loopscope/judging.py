@@ -45,6 +45,7 @@ class Judge:
         """Return events with their incidents and with what happened at their step."""
         if self._site.is_enabled:
             with self._site:
+                self._has_health |= self._health.note(events)
                 return [self._moments.explain(event) for event in self._causes.group(events, self._health.anomalies)]
         return events
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..records import HEALTHY, Anomaly, LayerState
+from ..records import HEALTHY, Anomaly, Event, LayerState
 from .incidents import Incident, Incidents
 
-__all__ = ["STATE_OF", "Health"]
+__all__ = ["ENDURING", "STATE_OF", "Health"]
 
 STATE_OF: Mapping[str, str] = {
     "nonfinite_gradient": "nonfinite",
@@ -21,6 +21,9 @@ STATE_OF: Mapping[str, str] = {
 }
 """The state of a layer that shows an anomaly of this kind; other kinds say nothing of a layer's gradient."""
 
+ENDURING = frozenset({"inplace_corruption"})
+"""Found on the few steps that are watched for it, and so on every other: open for as long as the run lasts."""
+
 
 class Health:
     """What is open among the incidents of all detectors; `look` costs a microsecond where nothing has changed."""
@@ -28,10 +31,26 @@ class Health:
     def __init__(self, detectors: Iterable[object]) -> None:
         listed = (getattr(each, "incidents", None) for each in detectors)
         self._sources = [each for each in listed if isinstance(each, Incidents)]  # others may call theirs so as well
+        self._tracked: list[Anomaly] = []
+        self._enduring: dict[str, Anomaly] = {}
         self._open: tuple[Anomaly, ...] = ()
         self._num_changes = 0
         self.layers: Mapping[str | None, Mapping[str, LayerState]] = {}
         """By optimizer, the layers that are not healthy."""
+
+    def note(self, events: Iterable[Event]) -> bool:
+        """Take in events that have no incident of a detector; return whether what is open has changed."""
+        has_changed = False
+        for event in events:
+            if event.kind not in ENDURING or event.severity == "info":
+                continue
+            known = self._enduring.get(event.kind)
+            if known is None or (known.severity, event.severity) == ("warning", "critical"):
+                self._enduring[event.kind] = _found(event)
+                has_changed = True
+        if has_changed:
+            self._open = tuple(sorted([*self._tracked, *self._enduring.values()], key=_step))
+        return has_changed
 
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
@@ -44,12 +63,21 @@ class Health:
         if num_changes == self._num_changes:
             return False
         self._num_changes = num_changes
-        found = [_anomaly(incident) for source in self._sources for incident in source.open()]
-        now = tuple(sorted(found, key=lambda anomaly: anomaly.step))
+        self._tracked = [_anomaly(incident) for source in self._sources for incident in source.open()]
+        now = tuple(sorted([*self._tracked, *self._enduring.values()], key=_step))
         if now == self._open:
             return False
         self._open, self.layers = now, _states(now)
         return True
+
+
+def _step(anomaly: Anomaly) -> int:
+    return anomaly.step
+
+
+def _found(event: Event) -> Anomaly:
+    layers = () if event.layer is None else (event.layer,)
+    return Anomaly(kind=event.kind, severity=event.severity, optimizer=event.optimizer, step=event.step, layers=layers)
 
 
 def _anomaly(incident: Incident) -> Anomaly:
