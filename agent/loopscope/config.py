@@ -13,7 +13,7 @@ from .errors import SettingError, UnknownSettingError
 from .predicates import are_exporters, are_places, are_texts, is_number, is_text
 from .records import Event
 
-__all__ = ["ENVIRONMENT_PREFIX", "Config", "is_disabled", "launcher_rank"]
+__all__ = ["ENVIRONMENT_PREFIX", "Config", "client_token", "is_disabled", "launcher_rank"]
 
 ENVIRONMENT_PREFIX = "LOOPSCOPE_"
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -195,6 +195,11 @@ def is_disabled(environment: Mapping[str, str] | None = None) -> bool:
     """Whether LOOPSCOPE_DISABLED turns attach into a no-op; a value that is no switch is an error."""
     text = (os.environ if environment is None else environment).get(f"{ENVIRONMENT_PREFIX}DISABLED", "")
     return _switch("DISABLED", text) if text else False
+
+
+def client_token(environment: Mapping[str, str] | None = None) -> str | None:
+    """The token for the server of a run that is looked at from here, None without one."""
+    return (os.environ if environment is None else environment).get(f"{ENVIRONMENT_PREFIX}TOKEN") or None
 
 
 def launcher_rank(environment: Mapping[str, str] | None = None) -> int | None:

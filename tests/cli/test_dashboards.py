@@ -60,11 +60,27 @@ def test_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.Ca
     assert "a folder that can be written" in capsys.readouterr().err
 
 
-def test_missing_grafanalib_names_the_extra(tmp_path: Path) -> None:
-    """Who has installed no extra is told which one; nothing is written."""
-    done = run_python("-c", WITHOUT.format("grafanalib"), "dashboards", "--out", str(tmp_path / "out"), status=1)
+def test_without_grafanalib_the_packaged_ones_are_written(tmp_path: Path) -> None:
+    """Who has installed no extra gets what others are given who change nothing."""
+    run_python("-c", WITHOUT.format("grafanalib"), "dashboards", "--out", str(tmp_path / "packaged"))
+    run_python("-m", "loopscope.cli", "dashboards", "--out", str(tmp_path / "generated"))
 
-    assert done.stderr == "loopscope dashboards needs grafanalib: pip install 'loopscope[dashboards]'\n"
+    packaged, generated = (
+        {path.name: path.read_text() for path in (tmp_path / folder).iterdir()} for folder in ("packaged", "generated")
+    )
+    assert packaged == generated
+
+
+@pytest.mark.parametrize("change", [["--grafana", "11"], ["--docs-url", "https://wiki.example.com/"]])
+def test_missing_grafanalib_names_the_extra(tmp_path: Path, change: list[str]) -> None:
+    """Who asks for others without it is told which extra to install; nothing is written."""
+    done = run_python(
+        "-c", WITHOUT.format("grafanalib"), "dashboards", "--out", str(tmp_path / "out"), *change, status=1
+    )
+
+    assert done.stderr == (
+        "loopscope dashboards needs grafanalib for --grafana 11 and --docs-url: pip install 'loopscope[dashboards]'\n"
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -15,7 +15,7 @@ from tests.python_process import interrupt, run_python, start_python
 from tests.web import request
 
 import loopscope
-from loopscope.cli import main
+from loopscope.cli import demo, main
 from loopscope_exporters import jsonl
 
 DEMO = ("-W", "error", "-m", "loopscope.cli", "demo", "--port", "0")
@@ -29,6 +29,7 @@ class Session:
 
     text: str
     status: int
+    page: str
     health_while_training: str
     metrics: str
     state: str
@@ -46,16 +47,18 @@ class Session:
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Run the demo once for all tests that only look at it."""
     log = tmp_path_factory.mktemp("demo") / "log.jsonl"
-    text, health, metrics, state = "", "", "", ""
+    text, page, health, metrics, state = "", "", "", "", ""
     with start_python(*DEMO, "--epochs", str(NUM_EPOCHS), "--jsonl", str(log), "--keep") as process:
         for line in _lines(process.stdout):
             text += line
+            if found := re.search(r"^  page +(http://\S+/)$", line):
+                page = request(found[1]).text
             if found := re.search(r"health +(http://\S+)", line):
                 health = request(found[1]).text
             if found := re.search(r"Serving (http://\S+)/metrics", line):
                 metrics, state = request(f"{found[1]}/metrics").text, request(f"{found[1]}/api/state").text
                 interrupt(process)
-        return Session(text, process.wait(30), health, metrics, state, log)
+        return Session(text, process.wait(30), page, health, metrics, state, log)
 
 
 def _lines(stream: Iterator[str] | None) -> Iterator[str]:
@@ -129,9 +132,19 @@ def test_table_agrees_with_the_log(session: Session) -> None:
     }
 
 
-def test_address_answers_while_training(session: Session) -> None:
-    """The address that is printed first answers at once."""
+def test_addresses_answer_while_training(session: Session) -> None:
+    """The live page is the first of the addresses, and they answer at once."""
+    assert re.findall(r"^  (\w+) +http://", session.text, re.MULTILINE) == ["page", "metrics", "health", "state"]
+    assert "<html" in session.page
     assert session.health_while_training
+
+
+def test_healthy_run_has_nothing_to_act_on(session: Session) -> None:
+    """No event above `info`: neither in the log nor printed."""
+    events = [entry["kind"] for entry in jsonl.read(session.log) if entry["type"] == "event"]
+
+    assert events == ["device_sync"]
+    assert re.findall(r"^ *(?:warning|critical): ", session.text, re.MULTILINE) == []
 
 
 def test_metrics_hold_the_run(session: Session) -> None:
@@ -186,7 +199,8 @@ def test_missing_scikit_learn_names_the_extra(
     """Without scikit-learn the demo says what to install."""
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    monkeypatch.delitem(sys.modules, "loopscope.cli.digits", raising=False)
+    monkeypatch.delitem(sys.modules, "loopscope.cli.demo.digits", raising=False)
+    monkeypatch.delattr(demo, "digits", raising=False)
 
     assert main(["demo"]) == 1
     assert "pip install 'loopscope[demo]'" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import loopscope
 
-from . import compare, dashboards, demo, doctor, replay, report, rules, run
+from . import compare, dashboards, demo, doctor, replay, report, rules, run, top
 
 __all__ = ["main"]
 
@@ -19,7 +19,7 @@ _UNUSABLE = 2
 """Exit status for what cannot be used as it was given, as argparse has it."""
 _UNREAD = 141
 """Exit status when nobody reads the output any more: 128 + SIGPIPE."""
-_COMMANDS = (demo, run, doctor, report, compare, replay, dashboards, rules)
+_COMMANDS = (demo, run, top, doctor, report, compare, replay, dashboards, rules)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

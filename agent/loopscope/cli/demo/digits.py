@@ -17,33 +17,46 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["BATCH_SIZE", "DigitsNetwork", "accuracy", "loaders"]
+__all__ = ["BATCH_SIZE", "NUM_FEATURES", "NUM_HIDDEN", "DigitsLayers", "DigitsNetwork", "accuracy", "loaders"]
 
 BATCH_SIZE = 32
+NUM_FEATURES = 768
+"""Two poolings leave 2 * 2 pixels of 2 * _WIDTH channels."""
+NUM_HIDDEN = 256
 _VALIDATION_SHARE = 0.2
 _WIDTH = 96
-_NUM_PIXELS = 8
 _LARGEST_PIXEL = 16.0
 
 
-class DigitsNetwork(nn.Module):
-    """Three convolutions and two linear layers, 700,000 parameters: images [B, 1, 8, 8] to logits [B, 10]."""
+class DigitsLayers(nn.Module):
+    """Three convolutions and two linear layers, 700,000 parameters; a subclass says how images go through them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, _WIDTH, 3, padding=1)
         self.conv2 = nn.Conv2d(_WIDTH, 2 * _WIDTH, 3, padding=1)
         self.conv3 = nn.Conv2d(2 * _WIDTH, 2 * _WIDTH, 3, padding=1)
-        self.hidden = nn.Linear(2 * _WIDTH * (_NUM_PIXELS // 4) ** 2, 256)
-        self.classifier = nn.Linear(256, 10)
+        self.hidden = nn.Linear(NUM_FEATURES, NUM_HIDDEN)
+        self.classifier = nn.Linear(NUM_HIDDEN, 10)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the features [B, 768] of images [B, 1, 8, 8]."""
+        features = self.conv2(self.conv1(images).relu()).relu()
+        features = self.conv3(nn.functional.max_pool2d(features, 2)).relu()
+        return nn.functional.max_pool2d(features, 2).flatten(1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the logits [B, 10] of features."""
+        logits: Tensor = self.classifier(self.hidden(features).relu())
+        return logits
+
+
+class DigitsNetwork(DigitsLayers):
+    """The healthy network: images [B, 1, 8, 8] to logits [B, 10]."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of a batch."""
-        features = self.conv2(self.conv1(images).relu()).relu()
-        features = self.conv3(nn.functional.max_pool2d(features, 2)).relu()
-        features = nn.functional.max_pool2d(features, 2).flatten(1)
-        logits: Tensor = self.classifier(self.hidden(features).relu())
-        return logits
+        return self.classify(self.embed(images))
 
 
 def loaders(seed: int) -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple[Tensor, ...]]]:
