@@ -12,7 +12,7 @@ export PYTHON TORCH_INDEX_URL
 unexport $(filter-out LOOPSCOPE_REQUIRE_%,$(filter LOOPSCOPE_%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test lint bench docs gpu-check clean
+.PHONY: help demo stack test lint bench docs site screenshots dist gpu-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,16 @@ bench: $(READY) ## measure the overhead and put the table into the README
 docs: $(READY) ## generate docs/metrics.md and what else comes from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/loopscope rules --out dashboards/rendered
+
+site: $(READY) ## check the links of the documentation and render it into build/docs
+	@$(BIN)/python docs/build.py
+
+screenshots: $(READY) ## take the pictures of docs/images from real runs (needs chromium)
+	@$(BIN)/python scripts/screenshots.py
+
+dist: $(READY) ## build the sdist and the wheel into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation
 
 # On a machine with a GPU and its own torch: no venv, no network.
 gpu-check: ## run tests/gpu with the python3 that is there
