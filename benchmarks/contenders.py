@@ -87,7 +87,7 @@ class _LoopscopeOfMany(_Loopscope):
 
         super().__init__(loop)
         self._others: list[Any] = []
-        for num_layers in (64, 64, 20):
+        for num_layers in (64, 20):
             model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(num_layers)])
             optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
             agent: Any = loopscope.attach(model, optimizer, port=0)

@@ -59,6 +59,8 @@ print(json.dumps({state: statistics.median(times) for state, times in states.ite
 """A call of `.item()` on the CPU, where it waits for nothing: what is beyond it is ours."""
 _MANY_SERIES = "loopscope_many_series"
 _SCRAPE_SECONDS = 5.0
+_PAGE = "/api/live"
+"""What the live page asks for first: the whole history; later it asks for what is new, which is less."""
 _MARGIN_NS = 5_000_000
 """A scrape's window goes on for this long: an answering thread may hold the interpreter after the last byte."""
 
@@ -83,6 +85,9 @@ def measure(say: Callable[[str], None], *, is_quick: bool) -> dict[str, Any]:
         )
         found["stall"] = _stalls(child, 1 if is_quick else 6)
         say(f"longest added stall while scraped: {found['stall']['scrape_seconds']['max'] * 1e3:.1f} ms")
+        found["page"] = _scrapes(child, 5 if is_quick else 20, _PAGE)
+        found["page_stall"] = _stalls(child, 1 if is_quick else 6, _PAGE)
+        say(f"longest added stall by the live page: {found['page_stall']['scrape_seconds']['max'] * 1e3:.1f} ms")
     return found
 
 
@@ -111,16 +116,16 @@ def _memory(workload: str, num_steps: int, times: int) -> dict[str, Any]:
     return {"workload": workload, "steps": num_steps, "added_bytes": statistics.median(added), "all_bytes": added}
 
 
-def _scrapes(child: Child, times: int) -> dict[str, Any]:
+def _scrapes(child: Child, times: int, path: str = "/metrics") -> dict[str, Any]:
     """Time scrapes of an idle process and what they take of its CPU, gzip not asked for."""
     url = child.url
     assert url is not None
-    body = scrape(url).decode()
+    body = scrape(url, path).decode()
     before = child.run(1)["total_spent_seconds"]["server"]
     seconds: list[float] = []
     for _ in range(times):
         begin = time.perf_counter()
-        scrape(url)
+        scrape(url, path)
         seconds.append(time.perf_counter() - begin)
     cpu_seconds = (child.run(1)["total_spent_seconds"]["server"] - before) / times
     return {
@@ -132,7 +137,7 @@ def _scrapes(child: Child, times: int) -> dict[str, Any]:
     }
 
 
-def _stalls(child: Child, times: int) -> dict[str, Any]:
+def _stalls(child: Child, times: int, path: str = "/metrics") -> dict[str, Any]:
     """Scrape a running loop every five seconds; return the longest step around each scrape, less the median step.
 
     `control` is the same for windows of equal length half-way between the scrapes: what the machine adds by itself.
@@ -144,7 +149,7 @@ def _stalls(child: Child, times: int) -> dict[str, Any]:
     for _ in range(times):
         time.sleep(_SCRAPE_SECONDS)
         begin_ns = time.monotonic_ns()
-        scrape(url)
+        scrape(url, path)
         windows.append((begin_ns, time.monotonic_ns() + _MARGIN_NS))
     begins_ns = child.finish_recording()["begins_ns"]
     half_ns = int(_SCRAPE_SECONDS / 2 * 1e9)

@@ -32,9 +32,9 @@ def clean_environment() -> dict[str, str]:
     return environment
 
 
-def scrape(url: str) -> bytes:
-    """Return what a Prometheus gets from an agent."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
+def scrape(url: str, path: str = "/metrics") -> bytes:
+    """Return what a Prometheus gets from an agent; with the path of its API, what the live page does."""
+    with urllib.request.urlopen(f"{url}{path}", timeout=10) as response:
         body: bytes = response.read()
     return body
 
