@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import Metric
@@ -101,13 +102,20 @@ class MetricsPage:
         """Yield the families that have samples."""
         with self._lock:
             agents = list(self._agents)
-        collected = [series.collect() for series in agents]
+        collected = []
+        for series in agents:
+            collected.append(series.collect())
+            give_way()
         for entry in METRICS:
-            family = _family(entry)
-            family.samples = Yielding(sample for points in collected for sample in _samples(entry, family.name, points))
-            if family.samples:
+            if any(points[entry.name] for points in collected):
+                family = _family(entry)
+                samples: Any = Yielding(partial(_all_samples, entry, family.name, collected))
+                family.samples = samples  # prometheus_client only goes through them
                 yield family
-                give_way()
+
+
+def _all_samples(entry: CatalogMetric, name: str, collected: Sequence[Points]) -> Iterator[Sample]:
+    return chain.from_iterable(_samples(entry, name, points) for points in collected)
 
 
 def _family(entry: CatalogMetric) -> Metric:

@@ -33,6 +33,7 @@ _NAMES = (
     "incidents.js",
     "layers.js",
     "lines.js",
+    "ramp.js",
     "store.js",
     "table.js",
     "uplot/uPlot.esm.js",

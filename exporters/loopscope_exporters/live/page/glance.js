@@ -2,10 +2,10 @@
 
 import { byId, say, tag } from "./dom.js";
 import { bytes, clock, count, number, plain, seconds, share } from "./format.js";
-import { rank } from "./store.js";
+import { incidents, rank } from "./store.js";
 
 const STALLED_STEPS = 20; // as many usual steps without one
-const STALLED_SECONDS = 30; // at the least
+const STALLED_SECONDS = 60; // at the least, as in `loopscope top`
 const MANY = 5;
 
 // Returns {level, words, why}: level is good, warning, critical or still.
@@ -32,7 +32,7 @@ export function verdict(store) {
         words: `No step for ${seconds(idle)}`,
         why: `A step takes ${seconds(usual)}. The loop is stalled, validating, or done; nothing was wrong when it last stepped.`,
       };
-    return { level: "good", words: "Healthy", why: "No anomaly is open." };
+    return { level: "good", words: "Healthy", why: `No anomaly is open${before(store)}.` };
   }
   const named = grave
     .slice(0, MANY)
@@ -46,6 +46,14 @@ export function verdict(store) {
     words: `${grave.length} ${grave.length === 1 ? "anomaly" : "anomalies"} open`,
     why: `${still}${named.join("; ")}${more}.`,
   };
+}
+
+// What was told and is over: a run that is healthy now may have had its trouble.
+function before(store) {
+  const told = incidents(store.events).map((incident) => incident.severity);
+  const counts = ["critical", "warning"].map((severity) => [told.filter((each) => each === severity).length, severity]);
+  const named = counts.filter(([num]) => num).map(([num, severity]) => `${num} ${severity}`);
+  return named.length ? `; before: ${named.join(" and ")}, see below` : "";
 }
 
 function layers(names) {

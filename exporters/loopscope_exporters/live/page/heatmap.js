@@ -2,24 +2,9 @@
 
 import { colour, say, tag } from "./dom.js";
 import { number, plain } from "./format.js";
+import { channels, colours, css, range, shade } from "./ramp.js";
 
 const FEW_ROWS = 24;
-const EDGE = 0.02; // share of the values at either end that the colours do not spread for
-
-const LIGHT = [
-  [232, 240, 246],
-  [168, 200, 224],
-  [84, 143, 189],
-  [27, 86, 140],
-  [10, 39, 78],
-];
-const DARK = [
-  [27, 37, 48],
-  [28, 66, 101],
-  [46, 111, 163],
-  [112, 170, 214],
-  [222, 238, 250],
-];
 
 export class Heatmap {
   constructor(root) {
@@ -38,47 +23,58 @@ export class Heatmap {
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerleave", () => this.move(null));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.history && this.paint()).observe(body);
+    new ResizeObserver(() => this.paint()).observe(body);
   }
 
   draw(history, states) {
     this.history = history;
     this.height = history.layers.length <= FEW_ROWS ? 20 : 12;
-    this.range = range(history.layer_norms);
-    this.names.className = `rows h${this.height}`;
-    this.names.replaceChildren(...history.layers.map((layer) => name(layer, states[layer])));
-    this.canvas.setAttribute(
-      "aria-label",
-      `Norms of ${history.layers.length} layers over ${history.num_spans} spans of steps. Arrow keys move through the cells.`,
-    );
-    this.paint();
+    this.label(history.layers, states);
+    this.recolour();
     this.tell();
   }
 
-  paint() {
+  label(layers, states) {
+    const key = JSON.stringify(layers.map((layer) => [layer, states[layer]]));
+    if (this.names.dataset.key === key) return;
+    this.names.dataset.key = key;
+    this.names.className = `rows h${this.height}`;
+    this.names.replaceChildren(...layers.map((layer) => name(layer, states[layer])));
+    const words = `Norms of ${layers.length} layers over spans of steps. Arrow keys move through the cells.`;
+    this.canvas.setAttribute("aria-label", words);
+  }
+
+  // Makes the picture anew, a pixel a cell, in the colours that the page has now.
+  recolour() {
+    if (!this.history) return;
     const { layers, num_spans: num, layer_norms: norms } = this.history;
-    const scale = window.devicePixelRatio || 1;
-    const width = this.canvas.parentElement.clientWidth;
-    this.canvas.width = Math.max(1, Math.round(width * scale));
-    this.canvas.height = Math.max(1, Math.round(layers.length * this.height * scale));
-    this.canvas.style.height = `${layers.length * this.height}px`;
-    const context = this.canvas.getContext("2d");
-    const ramp = colours();
-    const bad = colour("critical");
-    for (const [row, values] of norms.entries()) {
-      const top = Math.round(row * this.height * scale);
-      const bottom = Math.round((row + 1) * this.height * scale) - 1;
+    const [ramp, bad, logs] = [colours(), channels("critical"), range(norms)];
+    this.cells = new OffscreenCanvas(Math.max(num, 1), Math.max(layers.length, 1));
+    const image = new ImageData(this.cells.width, this.cells.height);
+    norms.forEach((values, row) => {
       for (let span = 0; span < num; span += 1) {
         const value = values[span];
-        if (value === null || value === undefined) continue;
-        const left = Math.round((span / num) * this.canvas.width);
-        const right = Math.round(((span + 1) / num) * this.canvas.width);
-        context.fillStyle = value === "NaN" ? bad : ramp[shade(value, this.range)];
-        context.fillRect(left, top, right - left, bottom - top);
+        if (value === null || value === undefined) continue; // stays transparent
+        image.data.set([...(value === "NaN" ? bad : ramp[shade(value, logs)]), 255], 4 * (row * num + span));
       }
-    }
+    });
+    this.cells.getContext("2d").putImageData(image, 0, 0);
+    this.explain(ramp, bad, logs);
+    this.paint();
+  }
+
+  paint() {
+    if (!this.cells) return;
+    const scale = window.devicePixelRatio || 1;
+    const num = this.history.layers.length;
+    this.canvas.width = Math.max(1, Math.round(this.canvas.parentElement.clientWidth * scale));
+    this.canvas.height = Math.max(1, Math.round(num * this.height * scale));
+    this.canvas.style.height = `${num * this.height}px`;
+    const context = this.canvas.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.cells, 0, 0, this.canvas.width, this.canvas.height);
+    for (let row = 1; row < num; row += 1) context.clearRect(0, row * this.height * scale - 1, this.canvas.width, 1);
     if (this.at) this.frame(context, scale);
-    this.explain(ramp, bad);
   }
 
   frame(context, scale) {
@@ -89,16 +85,16 @@ export class Heatmap {
     context.strokeRect(span * step, row * this.height * scale, Math.max(step, 2 * scale), this.height * scale);
   }
 
-  explain(ramp, bad) {
+  explain(ramp, bad, logs) {
     const { origin, width, num_spans: num } = this.history;
-    const swatches = ramp.map((fill) => swatch(fill));
-    const [low, high] = this.range ?? [null, null];
+    const swatches = ramp.map((fill) => swatch(css(fill)));
+    const [low, high] = (logs ?? [null, null]).map((power) => number(power === null ? null : 10 ** power));
     this.legend.replaceChildren(
       "Mean of each span of steps: ",
-      number(power(low)),
+      low,
       tag("span", { class: "ramp", "aria-hidden": "true" }, swatches),
-      number(power(high)),
-      tag("span", { class: "key" }, swatch(bad), "NaN or infinite"),
+      high,
+      tag("span", { class: "key" }, swatch(css(bad)), "NaN or infinite"),
       tag("span", { class: "key" }, swatch("transparent", true), "no gradient"),
     );
     const last = origin + num * width - 1;
@@ -137,7 +133,7 @@ export class Heatmap {
 
   move(cell) {
     this.at = cell;
-    if (this.history) this.paint();
+    this.paint();
     this.tell();
   }
 
@@ -176,45 +172,4 @@ function swatch(fill, hasEdge = false) {
   const box = tag("span", { class: hasEdge ? "swatch edge" : "swatch" });
   box.style.background = fill;
   return box;
-}
-
-// The logarithms between which the colours spread: those of the values without the outermost, null without any value.
-function range(norms) {
-  const logs = norms
-    .flat()
-    .filter((value) => typeof value === "number" && value > 0)
-    .map(Math.log10)
-    .sort((a, b) => a - b);
-  if (!logs.length) return null;
-  const low = logs[Math.floor(EDGE * (logs.length - 1))];
-  const high = logs[Math.ceil((1 - EDGE) * (logs.length - 1))];
-  return high - low > 1e-9 ? [low, high] : [low - 0.5, high + 0.5];
-}
-
-const power = (exponent) => (exponent === null ? null : 10 ** exponent);
-
-const NUM_COLOURS = 16;
-
-function shade(value, range) {
-  if (!range || value <= 0) return 0;
-  const place = (Math.log10(value) - range[0]) / (range[1] - range[0]);
-  return Math.round(Math.min(Math.max(place, 0), 1) * (NUM_COLOURS - 1));
-}
-
-function colours() {
-  const anchors =
-    colour("page")
-      .match(/\d+/g)
-      .slice(0, 3)
-      .reduce((sum, part) => sum + Number(part), 0) < 384
-      ? DARK
-      : LIGHT;
-  return Array.from({ length: NUM_COLOURS }, (_, index) => {
-    const place = (index / (NUM_COLOURS - 1)) * (anchors.length - 1);
-    const low = Math.min(Math.floor(place), anchors.length - 2);
-    const mixed = anchors[low].map((from, channel) =>
-      Math.round(from + (anchors[low + 1][channel] - from) * (place - low)),
-    );
-    return `rgb(${mixed.join(" ")})`;
-  });
 }

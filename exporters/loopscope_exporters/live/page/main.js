@@ -143,7 +143,7 @@ function choose(agent, optimizer) {
 
 function recolour() {
   curves.recolour();
-  if (store.history?.layers.length) heatmap.paint();
+  heatmap.recolour();
 }
 
 byId("agent").addEventListener("change", (event) => choose(event.target.value, null));
