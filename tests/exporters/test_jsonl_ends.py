@@ -112,7 +112,7 @@ os.waitpid(child, 0)
 
 def test_close_frees_the_log_though_a_child_lives(path):
     """A forked child that still holds the descriptor does not keep the log locked after the parent's close."""
-    run_python(_ORPHANED, path)
+    assert run_python(_ORPHANED, path) == ""
 
 
 _FULL = """

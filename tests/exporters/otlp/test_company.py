@@ -35,27 +35,31 @@ NOBODY = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "LOOPSCOPE_LOG_EV
 
 def test_nothing_is_imported_unasked():
     """Without the exporter neither OpenTelemetry nor HTTP/2 is imported; with it no SDK is, and no gRPC."""
-    run_python(
-        "-W",
-        "error",
-        "-c",
-        f"""{TRAIN}
+    assert (
+        run_python(
+            "-W",
+            "error",
+            "-c",
+            f"""{TRAIN}
 import loopscope_exporters
 train()
 assert not [name for name in sys.modules if name.startswith(("opentelemetry", "h2", "grpc"))]
 train(exporters=("otlp",))
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.metrics", "grpc"))]
 """,
-        variables=NOBODY,
+            variables=NOBODY,
+        ).stdout
+        == ""
     )
 
 
 @pytest.mark.parametrize(("blocked", "protocol"), [("opentelemetry", "http/protobuf"), ("h2", "grpc")])
 def test_a_package_that_is_missing(blocked, protocol):
     """Without its packages attach says which extra to install."""
-    run_python(
-        "-c",
-        f"""{TRAIN}
+    assert (
+        run_python(
+            "-c",
+            f"""{TRAIN}
 sys.modules[{blocked!r}] = None
 try:
     train(exporters=("otlp",))
@@ -64,22 +68,28 @@ except ImportError as fault:
 else:
     raise AssertionError("no ImportError")
 """,
-        variables={**NOBODY, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol},
+            variables={**NOBODY, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol},
+        ).stdout
+        == ""
     )
 
 
 def test_h2_is_not_needed_for_http():
     """Over HTTP the exporter works without the packages for gRPC."""
-    run_python("-c", f"{TRAIN}\nsys.modules['h2'] = None\ntrain(exporters=('otlp',))", variables=NOBODY)
+    assert (
+        run_python("-c", f"{TRAIN}\nsys.modules['h2'] = None\ntrain(exporters=('otlp',))", variables=NOBODY).stdout
+        == ""
+    )
 
 
 def test_the_users_own_sdk_is_left_alone():
     """The user's providers, readers and loggers see nothing of ours, and are after a run what they were before it."""
-    run_python(
-        "-W",
-        "error",
-        "-c",
-        f"""{TRAIN}
+    assert (
+        run_python(
+            "-W",
+            "error",
+            "-c",
+            f"""{TRAIN}
 import atexit, logging
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -112,15 +122,18 @@ for name, state in loggers.items():
     logger = logging.getLogger(name)
     assert (list(logger.handlers), list(logger.filters), logger.level) == state, name
 """,
-        variables=NOBODY,
+            variables=NOBODY,
+        ).stdout
+        == ""
     )
 
 
 def test_switched_off():
     """With OTEL_SDK_DISABLED nothing is sent, and no thread is started."""
-    run_python(
-        "-c",
-        f"""{TRAIN}
+    assert (
+        run_python(
+            "-c",
+            f"""{TRAIN}
 import threading
 names = set()
 start = threading.Thread.start
@@ -128,7 +141,9 @@ threading.Thread.start = lambda self: (names.add(self.name), start(self))[1]
 train(exporters=("otlp",))
 assert "loopscope-worker" in names and not [name for name in names if "otlp" in name], names
 """,
-        variables={**NOBODY, "OTEL_SDK_DISABLED": "true"},
+            variables={**NOBODY, "OTEL_SDK_DISABLED": "true"},
+        ).stdout
+        == ""
     )
 
 

@@ -156,4 +156,4 @@ exporter.flush()
 import threading
 assert threading.active_count() == 1
 """
-    run_python("-W", "error", "-c", script)
+    assert run_python("-W", "error", "-c", script).stdout == ""
