@@ -28,6 +28,7 @@ def activations(settings: RuleSettings, grafana: str) -> Json:
         ),
         grafana=grafana,
         has_one_agent=True,
+        opted_in="loopscope.activation.root_mean_square",
     )
 
 

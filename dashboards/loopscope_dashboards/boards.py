@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from grafanalib import core
 
+from loopscope.catalog import metric
+
 from .alerts import alert_name
 from .colors import NEUTRAL, SERIOUS, WARNING
 from .layout import Row, place
@@ -48,10 +50,12 @@ def board(
     grafana: str,
     has_one_agent: bool = False,
     needs_rank: bool = False,
+    opted_in: str | None = None,
 ) -> Json:
     """Return a dashboard as JSON.
 
     `has_one_agent` lets one agent be chosen only, as layers belong to one; `needs_rank` leaves out what has no rank.
+    `opted_in` names a metric that only some agents have: no others are there to choose.
     """
     made = core.Dashboard(
         title=f"Loopscope / {title}",
@@ -63,7 +67,7 @@ def board(
         time=core.Time("now-1h", "now"),
         graphTooltip=1,
         editable=True,
-        templating=core.Templating(_variables(has_one_agent=has_one_agent, needs_rank=needs_rank)),
+        templating=core.Templating(_variables(has_one_agent=has_one_agent, needs_rank=needs_rank, opted_in=opted_in)),
         annotations=core.Annotations(_annotations()),
         links=[
             core.DashboardLink(type="dashboards", title="Loopscope", tags=[TAG], includeVars=True, keepTime=True),
@@ -73,13 +77,16 @@ def board(
     return native(made, grafana)
 
 
-def _variables(*, has_one_agent: bool, needs_rank: bool) -> list[object]:
+def _variables(*, has_one_agent: bool, needs_rank: bool, opted_in: str | None) -> list[object]:
     made: list[object] = [
         core.Template(name="datasource", type="datasource", query="prometheus", label="Data source", refresh=1)
     ]
     for index, label in enumerate(_LABELS):
         # Ranks do not depend on the agent: an agent without ranks beside one with them would leave none to choose.
-        matchers = [f'{each}=~"${each}"' for each in _LABELS[: min(index, 3)]]
+        above, series = _LABELS[: min(index, 3)], metric("loopscope.run.info")
+        if label == "agent" and opted_in is not None:
+            above, series = tuple(each for each in above if each != "run"), metric(opted_in)
+        matchers = [f'{each}=~"${each}"' for each in above]
         is_single = label == "agent" and has_one_agent
         # A process without ranks has no such label, and a matcher that wants a character would not find it.
         may_lack = label == "rank" and not needs_rank
@@ -88,7 +95,7 @@ def _variables(*, has_one_agent: bool, needs_rank: bool) -> list[object]:
                 name=label,
                 label=label.capitalize(),
                 type="query",
-                query=f"label_values(loopscope_run_info{{{','.join(matchers)}}}, {label})",
+                query=f"label_values({series.prometheus_name}{{{','.join(matchers)}}}, {label})",
                 dataSource=DATA_SOURCE,
                 multi=not is_single,
                 includeAll=not is_single,

@@ -62,14 +62,19 @@ def test_runs_without_ranks_are_found(name):
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_what_can_be_chosen_follows_what_was_chosen_before(name):
-    """Each list asks the info metric for what the choices before it leave, and again when the time range changes."""
+    """Each list asks the info metric for what the choices before it leave, and again when the time range changes.
+
+    Activations are for agents that asked for them: only these are listed, whose metric does not have the run.
+    """
     for choice in CHOICES:
         variable = variables(name)[choice]
-        assert variable["query"]["query"].startswith("label_values(loopscope_run_info{")
+        of = "activation_root_mean_square" if (name, choice) == ("activations", "agent") else "run_info"
+        assert variable["query"]["query"].startswith(f"label_values(loopscope_{of}{{")
         assert variable["query"]["query"].endswith(f"}}, {choice})")
         assert variable["refresh"] == 2
     assert 'job=~"$job"' in variables(name)["instance"]["query"]["query"]
-    assert 'run=~"$run"' in variables(name)["agent"]["query"]["query"]
+    wanted = "instance" if name == "activations" else "run"
+    assert f'{wanted}=~"${wanted}"' in variables(name)["agent"]["query"]["query"]
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -161,18 +161,21 @@ def test_a_jump_far_ahead_halves_as_often_as_it_takes() -> None:
     assert whole.columns["num_steps"].sum() == 2
 
 
-def test_layers_that_change_are_bounded() -> None:
-    """Of names that go on changing the first MAX_NAMES are kept."""
+@pytest.mark.parametrize("other", ["head", "layer"])
+def test_layers_that_change_are_bounded(other: str) -> None:
+    """Of names that go on changing the first MAX_NAMES are kept, also where no later step has any of these."""
     history = History()
     for step in range(200):
-        history.add(step_report(step, gradients=gradient_table(layers=(f"layer.{step}", "head"))))
+        last = other if other == "head" else f"{other}.{step}.b"
+        history.add(step_report(step, gradients=gradient_table(layers=(f"layer.{step}", last))))
 
     whole = history.since()
 
     assert whole is not None
     assert len(whole.layers) == MAX_NAMES
     assert whole.layer_norms_GS.shape == (MAX_NAMES, 200)
-    assert (whole.layer_norms_GS[1] > 0).all()
+    assert (whole.layer_norms_GS[1] > 0).sum() == (200 if other == "head" else 1)
+    assert whole.columns["num_steps"].sum() == 200
 
 
 def test_before_the_first_step_there_is_none() -> None:

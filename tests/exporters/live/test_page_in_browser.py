@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
-from tests.browser import Browser, Tab
+from tests.browser import Browser
 from tests.exporters.live.pages import LAYERS, Shown, feed, feed_trouble, shown
+from tests.exporters.live.tabs import drawn, text, until
 
 pytestmark = pytest.mark.skipif(
     not Browser.is_installed(), reason="chromium is not installed (apt-get install chromium)"
 )
 
 WIDTHS = (1280, 800, 400)
-UNTIL = """new Promise((resolve, reject) => {
-    const started = performance.now();
-    const look = () => {
-        if (%s) resolve(true);
-        else if (performance.now() - started > 20000) reject(new Error(document.body.innerText));
-        else setTimeout(look, 50);
-    };
-    look();
-})"""
 SEEN = "Array.from(document.querySelectorAll('#layers %s')).filter(each => each.offsetParent)"
 CANVASES = """Array.from(document.querySelectorAll("canvas"), canvas => {
     const box = canvas.getBoundingClientRect();
     return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
 }).filter(box => box.width > 0)"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests; each opens tabs of its own."""
-    with Browser(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -43,23 +27,6 @@ def page() -> Iterator[Shown]:
     with shown() as page:
         feed(page, 60)
         yield page
-
-
-def until(tab: Tab, condition: str) -> None:
-    """Wait until a condition of the page holds; AssertionError with its text after 20 s."""
-    assert tab.evaluate(UNTIL % condition)
-
-
-def text(tab: Tab, selector: str) -> str:
-    """What stands there."""
-    return str(tab.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
-
-
-def drawn(browser: Browser, url: str, **size: object) -> Tab:
-    """A tab in which the run has been drawn."""
-    tab = browser.open(url, **size)  # type: ignore[arg-type]
-    until(tab, "document.querySelector('#verdict')?.textContent && !document.querySelector('#main').hidden")
-    return tab
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -23,6 +23,7 @@ from tests.web import request
 
 from loopscope_exporters.live import LiveExporter
 from loopscope_exporters.live.agents import MAX_EVENTS
+from loopscope_exporters.live.timeline import MAX_EVENT_CHARACTERS
 from loopscope_exporters.server import MetricsServer
 
 
@@ -129,6 +130,42 @@ def test_events_are_bounded_and_numbered_through(server, exporter) -> None:
         assert (events["next"], len(events["entries"])) == (MAX_EVENTS + 50, MAX_EVENTS)
 
 
+def test_an_event_of_any_length_is_told_shortly(server, exporter) -> None:
+    """Its texts are cut, of its attributes the incident stays; one of usual length is told whole."""
+    attributes = {"incident": 4, "batch": "y" * 10**6}
+    exporter.export(event(message="x" * 10**6, remedy="z" * 10**6, attributes=attributes, site="train.py:3"))
+    exporter.export(event(message="short", attributes={"batch": "y"}))
+
+    long, short = ask(server)["events"]["entries"]
+
+    assert len(json.dumps(long)) < MAX_EVENT_CHARACTERS
+    assert (long["message"][:2], long["message"][-1], long["site"]) == ("xx", "…", "train.py:3")
+    assert long["attributes"] == {"incident": 4}
+    assert (short["message"], short["attributes"]) == ("short", {"batch": "y"})
+
+
+def test_names_that_are_no_text_do_not_end_the_answer(server, exporter) -> None:
+    """Lone surrogates, as in the paths of files, quotes and line ends; what JSON has no number for likewise."""
+    layers = ('a"b\n\udc80', "c")
+    odd = {"a": math.nan, "b": [math.inf, {"c": -math.inf}]}
+    for record in (
+        run_info(layers=layers, settings=odd),
+        step_report(0, loss=-math.inf, gradients=gradient_table(layers=layers)),
+        event(site="/data/\udce9.py:3", value=math.nan, threshold=math.inf, attributes=odd),
+        epoch_report(loss=math.nan, global_norm={"mean": math.inf, "max": math.nan}),
+    ):
+        exporter.export(record)
+
+    answer = ask(server)
+
+    assert answer["history"]["layers"] == list(layers)
+    assert answer["events"]["entries"][0]["site"] == "/data/\udce9.py:3"
+    assert answer["events"]["entries"][0]["attributes"] == {"a": "NaN", "b": ["Infinity", {"c": "-Infinity"}]}
+    assert answer["epochs"]["entries"][0]["norm_mean"] == "NaN"
+    assert ask(server, path="/api/parameters")["layers"] == list(layers)
+    assert ask(server, path="/api/state")["agents"]["model"]["step"]["loss"] == "-Infinity"
+
+
 def test_agents_and_optimizers_are_chosen(server, exporter) -> None:
     """Each agent has its optimizers, each optimizer its history; the first is taken where none is named."""
     other = LiveExporter(server)
@@ -170,6 +207,16 @@ def test_wrong_numbers_are_refused(server, exporter, value: str) -> None:
 
     assert answer.status == 400
     assert "Allowed: 0, 1, 2" in json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/live", "/api/parameters"])
+def test_a_query_of_too_many_fields_is_refused(server, exporter, path: str) -> None:
+    """It is the reader's fault, and none of the server."""
+    answer = request(f"{server.url}{path}?{'&'.join(f'a{number}=1' for number in range(40))}")
+
+    assert answer.status == 400
+    assert "more than 16 fields" in json.loads(answer.body)["error"]
+    assert server.num_faults == 0
 
 
 def test_every_parameter_is_there(server, exporter) -> None:

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     # On the CPU nothing waits for a device: sync_device="cpu" says what would on CUDA.
     with loopscope.attach(
-        model, optimizer, jsonl=path, sync_device="cpu", **_settings(arguments, pathology, training)
+        model, optimizer, jsonl=path, sync_device="cpu", activations=True, **_settings(arguments, pathology, training)
     ) as agent:
         introduce(agent, f"{len(loader)} batches of {digits.BATCH_SIZE} images an epoch", pathology)
         message = "Training is done."

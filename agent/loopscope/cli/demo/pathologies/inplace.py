@@ -17,7 +17,7 @@ class _Network(DigitsLayers):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.embed(images)
-        hidden = self.hidden(features).relu()
+        hidden = self.relu(self.hidden(features))
         hidden += self.shortcut(features)  # planted
         logits: Tensor = self.classifier(hidden)
         return logits

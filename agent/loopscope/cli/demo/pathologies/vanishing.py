@@ -21,7 +21,7 @@ class _Network(DigitsLayers):
             self.deep.append(nn.Sigmoid())  # planted
 
     def forward(self, images: Tensor) -> Tensor:
-        hidden = self.hidden(self.embed(images)).relu()
+        hidden = self.relu(self.hidden(self.embed(images)))
         logits: Tensor = self.classifier(self.deep(hidden))
         return logits
 
