@@ -6,6 +6,7 @@ Prints the addresses of the metrics, one a rank, and trains until it is killed.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor
 
 def train(rank: int, rendezvous: str) -> None:
     """Train as one of the ranks for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # comes when the parent is gone; started by `&` it would be ignored
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.manual_seed(0)
     torch.set_num_threads(1)
