@@ -51,7 +51,7 @@ class Config:
     port: int | None = 9464
     """Port of /metrics, /healthz and /api/state: the next free one where it is taken, 0 for any, None for no server."""
     token: str | None = field(default=None, repr=False)
-    """Bearer token that the server asks for, None for none; /healthz and the files of the page, which hold no data, need none."""
+    """Bearer token that the server asks for, None for none; /healthz and the files of the page are open to all."""
     tls_certificate: str | None = None
     """PEM file of the server's certificate (and its chain), which turns TLS on."""
     tls_key: str | None = None
