@@ -125,8 +125,8 @@ class History:
         for layer in layers:
             if layer not in self._layers and len(self._layers) < MAX_NAMES:
                 self._layers[layer] = len(self._layers)
-        places = [(index, self._layers[layer]) for index, layer in enumerate(layers) if layer in self._layers]
-        of_theirs, of_ours = (list(each) for each in zip(*places, strict=True))
+        of_theirs = [index for index, layer in enumerate(layers) if layer in self._layers]
+        of_ours = [self._layers[layers[index]] for index in of_theirs]
         tables = [report.gradients for report in reports if report.gradients is not None]
         norms_KG = np.stack([table.layer_norms for table in tables])[:, of_theirs]
         is_finite_KG = np.isfinite(norms_KG)

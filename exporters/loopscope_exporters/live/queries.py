@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BadQueryError", "number", "query", "selected"]
 
-MAX_NUMBER = 2**63
-_JSON = [("Content-Type", "application/json; charset=utf-8")]
+_MAX_FIELDS = 16
+_MAX_DIGITS = 18
+"""A number of so many fits 64 bits."""
 
 
 class BadQueryError(ValueError):
@@ -27,14 +28,18 @@ class BadQueryError(ValueError):
 
 def query(environ: WSGIEnvironment) -> dict[str, str]:
     """Return the last value of each name."""
-    found = parse_qs(str(environ.get("QUERY_STRING", "")), keep_blank_values=True, max_num_fields=16)
+    text = str(environ.get("QUERY_STRING", ""))
+    try:
+        found = parse_qs(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as fault:
+        raise BadQueryError("400 Bad Request", f"The query has more than {_MAX_FIELDS} fields.") from fault
     return {name: values[-1] for name, values in found.items()}
 
 
 def number(asked: Mapping[str, str], name: str) -> int:
     """Return a whole number of the query, 0 where it is not in it."""
     text = asked.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise BadQueryError("400 Bad Request", f"{name}={text!r} cannot be used. Allowed: 0, 1, 2 and so on.")
     return int(text)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loopscope.catalog import PHASES
-from loopscope.records import ActivityReport, EpochReport, HealthReport, RunInfo, SelfReport, StepReport
+from loopscope.records import ActivityReport, EpochReport, Event, HealthReport, RunInfo, SelfReport, StepReport
 
 from ..encoding import VERSION, encode
+from ..yielding import Yielding
 from .agents import Agents, AgentState
 from .columns import columns, dump, rows, scalar
 from .history import Slice
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["PATH", "TimelinePage"]
 
 PATH = "/api/live"
+MAX_EVENT_CHARACTERS = 16_384
+"""Of one event, as JSON. What a detector says is short; what a user's own one says, or quotes, need not be."""
+_MAX_TEXT_CHARACTERS = 2_000
 
 
 class TimelinePage:
@@ -49,7 +55,8 @@ class TimelinePage:
     def _answer(self, asked: dict[str, str]) -> str:
         width, first, event, epoch = (number(asked, name) for name in ("width", "first", "event", "epoch"))
         name, state, optimizer = selected(self._agents, asked)
-        step, sampled = state.step(optimizer)
+        history = state.history(optimizer, width, first)
+        step, sampled = state.step(optimizer)  # after the history: where this has steps there is a latest one
         parts = {
             "version": dump(VERSION),
             "time_unix_seconds": dump(time.time()),
@@ -62,7 +69,7 @@ class TimelinePage:
             "activity": encode_latest(state.latest(ActivityReport)),
             "health": encode_latest(state.latest(HealthReport)),
             "layers": _layers(step, sampled),
-            "history": _history(state.history(optimizer, width, first)),
+            "history": _history(history),
             "events": _events(state, event),
             "epochs": _epochs(state, epoch),
         }
@@ -109,13 +116,26 @@ def _history(part: Slice | None) -> str:
 
 def _events(state: AgentState, since: int) -> str:
     recent = state.events(since)
-    entries = ",".join(encode(event) for event in recent.entries)
+    entries = ",".join(Yielding(partial(map, _event, recent.entries)))
     return f'{{"next":{recent.next},"entries":[{entries}]}}'
+
+
+def _event(event: Event) -> str:
+    """Return an event; of one that is too long its texts, cut, and of its attributes the incident."""
+    text = encode(event)
+    if len(text) <= MAX_EVENT_CHARACTERS:
+        return text
+    incident = {name: value for name, value in event.attributes.items() if name == "incident"}
+    return encode(replace(event, message=_cut(event.message), remedy=_cut(event.remedy), attributes=incident))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT_CHARACTERS else f"{text[:_MAX_TEXT_CHARACTERS]}…"
 
 
 def _epochs(state: AgentState, since: int) -> str:
     recent = state.epochs(since)
-    return f'{{"next":{recent.next},"entries":[{",".join(_epoch(report) for report in recent.entries)}]}}'
+    return f'{{"next":{recent.next},"entries":[{",".join(Yielding(partial(map, _epoch, recent.entries)))}]}}'
 
 
 def _epoch(report: EpochReport) -> str:

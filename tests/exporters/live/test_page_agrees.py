@@ -31,6 +31,17 @@ VERDICT = """(async answer => {
     return [null, {isLate: false}, {isLate: true}].map(silence => verdict(store, silence));
 })"""
 LINKS = (Link(), Link(failure=Failure("gone", "Nothing listens."), silent_seconds=3.0), Link(is_late=True))
+RUNS = (
+    "no step",
+    "trouble before a step",
+    "healthy",
+    "healthy again",
+    "critical",
+    "warning",
+    "stalled",
+    "slow",
+    "stalled in trouble",
+)
 TROUBLE = health_report(anomaly("exploding_gradient", "critical"), anomaly("loss_plateau", "info", layers=()))
 WORRY = health_report(anomaly("loss_spike", "warning", layers=()))
 
@@ -68,8 +79,7 @@ def step(seconds_ago: float, duration_seconds: float = 0.1) -> Record:
         [step(120, duration_seconds=30.0)],
         [step(120), TROUBLE],
     ],
-    ids=["no step", "trouble before a step", "healthy", "healthy again", "critical", "warning"]
-    + ["stalled", "slow", "stalled in trouble"],
+    ids=RUNS,
 )
 def test_page_and_terminal_judge_alike(tab: Tab, records: list[Record]) -> None:
     """The same grade and word, whether the server answers, is gone, or is late."""

@@ -2,10 +2,11 @@
 
 import uPlot from "./uplot/uPlot.esm.js";
 import { colour, say, tag } from "./dom.js";
-import { number } from "./format.js";
+import { number, ticks } from "./format.js";
 
 const HEIGHT = 200;
 const LOG_FROM = 50; // a curve whose extremes are further apart is drawn on a logarithmic scale
+const MIN_AXIS = 62;
 const SYNC = uPlot.sync("steps");
 
 export const finite = (value) => (typeof value === "number" ? value : null);
@@ -25,22 +26,24 @@ export class Chart {
     this.canBeLog = canBeLog;
     this.scaleName = tag("small");
     this.said = tag("p", { class: "unseen" });
-    this.holder = tag("div", { class: "plot" });
+    this.holder = tag("div", { class: "plot", "aria-hidden": "true" }); // a picture, which `said` puts in words
+    root.setAttribute("aria-label", title);
     root.replaceChildren(tag("figcaption", {}, tag("h3", {}, title, " "), this.scaleName), this.holder, this.said);
     this.marks = [];
-    this.isZoomed = false;
     new ResizeObserver(() => this.resize()).observe(this.holder);
   }
 
   // `x` and `columns` have a value a span, null where there is none; `marks` are {step, severity}; `bad` the steps at which
-  // the value was not finite.
-  draw(x, columns, { marks = [], bad = [], words = "" } = {}) {
+  // the value was not finite; `of` says whose they are: of others than before all is shown.
+  draw(x, columns, { marks = [], bad = [], words = "", of = "" } = {}) {
     const isLog = this.canBeLog && wantsLog(columns);
+    const isZoomed = this.of === of && this.zoom() !== null;
+    this.of = of;
     this.marks = marks;
     this.bad = bad;
     const data = [x, ...(isLog ? columns.map((column) => column.map((v) => (v > 0 ? v : null))) : columns)];
     if (!this.plot || isLog !== this.isLog) this.make(data, isLog);
-    else if (this.isZoomed) {
+    else if (isZoomed) {
       this.plot.setData(data, false);
       this.plot.redraw();
     } else this.plot.setData(data);
@@ -50,7 +53,16 @@ export class Chart {
 
   // Colours are the style sheet's: made anew when these change.
   recolour() {
+    const zoom = this.zoom();
     if (this.plot) this.make(this.plot.data, this.isLog);
+    if (zoom) this.plot.setScale("x", zoom);
+  }
+
+  // The steps that a drag has left in sight, null where all are.
+  zoom() {
+    const x = this.plot?.data[0];
+    const { min, max } = this.plot?.scales.x ?? {};
+    return x?.length && (min > x[0] || max < x.at(-1)) ? { min, max } : null;
   }
 
   resize() {
@@ -61,7 +73,6 @@ export class Chart {
   make(data, isLog) {
     this.plot?.destroy();
     this.isLog = isLog;
-    this.isZoomed = false;
     this.plot = new uPlot(this.options(isLog), data, this.holder);
   }
 
@@ -72,41 +83,52 @@ export class Chart {
       ticks: { show: false },
       font: "12px system-ui, sans-serif",
     };
-    const format = (value) => this.format(value);
+    const isEven = this.format === number && !isLog;
+    const told = (values) => (isEven ? ticks(values) : values.map((v) => (v === null ? "" : this.format(v))));
     return {
       width: Math.max(this.holder.clientWidth, 120),
       height: HEIGHT,
+      padding: [10, (plot) => room(widest(plot)) / 2, null, null],
       cursor: { sync: { key: SYNC.key }, points: { size: 6 }, drag: { x: true, y: false } },
       scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: fitted(this.isStacked) } },
       axes: [
         {
           ...axis,
-          values: (_, ticks) => ticks.map((step) => (Number.isInteger(step) ? step.toLocaleString("en") : "")),
+          size: 38,
+          gap: 11,
+          space: (plot) => room(widest(plot)) + 12,
+          values: (_, steps) => steps.map((step) => (Number.isInteger(step) ? step.toLocaleString("en") : "")),
         },
-        { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))) },
+        {
+          ...axis,
+          size: (_, words) => Math.max(MIN_AXIS, ...(words ?? []).map((word) => room(word) + 14)),
+          values: (_, values) => told(values),
+        },
       ],
       series: [
-        { label: "step", value: (_, step) => (step === null ? "–" : step.toLocaleString("en")) },
+        {
+          label: "step",
+          value: (plot, step, index, at) => chosen(plot, step, index, at)[0]?.toLocaleString("en") ?? "–",
+        },
         ...this.series.map((one) => this.line(one)),
       ],
       bands: this.series.some((one) => one.band) ? [{ series: [3, 2], fill: colour("band") }] : [],
       hooks: {
         draw: [(plot) => this.drawMarks(plot)],
-        setSelect: [(plot) => (this.isZoomed = plot.select.width > 0 || this.isZoomed)],
-        ready: [(plot) => plot.over.addEventListener("dblclick", () => (this.isZoomed = false))],
       },
     };
   }
 
   line(one) {
-    const value = (_, raw, index, at) => (raw === null || at === null ? "–" : this.format(one.own ? one.own(at) : raw));
+    const told = (value, at) =>
+      value === null || value === undefined ? "–" : this.format(one.own ? one.own(at) : value);
     return {
       label: one.label,
       stroke: one.band ? "transparent" : colour(one.colour),
       fill: one.fill ? colour(one.colour) : undefined,
       width: one.band || one.fill ? 0 : 1.75,
       points: { show: (plot) => !one.band && !one.fill && plot.data[0].length < 40 },
-      value: (plot, raw, index, at) => value(plot, raw, index, at),
+      value: (plot, value, index, at) => told(...chosen(plot, value, index, at)),
     };
   }
 
@@ -133,6 +155,10 @@ export class Chart {
   }
 }
 
+// About as wide as a text is at the size of the axes.
+const room = (text) => 7 * text.length;
+const widest = (plot) => Math.round(plot.scales.x.max ?? 0).toLocaleString("en");
+
 function wantsLog(columns) {
   let low = Infinity;
   let high = 0;
@@ -153,4 +179,10 @@ function fitted(isStacked) {
     const space = (high - low || Math.abs(high) || 1) * 0.08;
     return [isStacked || (low >= 0 && low < 0.4 * high) ? 0 : low - space, high + space];
   };
+}
+
+// What the legend tells: the value under the cursor, the latest one without it; and its place.
+function chosen(plot, value, index, at) {
+  const place = at ?? plot.data[0].length - 1;
+  return [at === null ? plot.data[index][place] : value, place];
 }

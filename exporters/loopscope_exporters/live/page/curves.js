@@ -23,8 +23,7 @@ export class Curves {
   }
 
   draw(store) {
-    const history = store.history;
-    if (!history) return;
+    const { history, identity } = store;
     const x = steps(history);
     const marks = grave(store.events);
     for (const [name, chart] of Object.entries(this.charts)) {
@@ -38,17 +37,17 @@ export class Curves {
       chart.draw(
         x,
         columns.map((column) => column.map(finite)),
-        { marks, bad, words: inWords(name, x, low, high, bad) },
+        { marks, bad, words: inWords(x, low, high, bad), of: identity },
       );
     }
-    this.drawPhases(history, x, marks);
+    this.drawPhases(history, x, marks, identity);
   }
 
   recolour() {
     for (const chart of [...Object.values(this.charts), this.phases]) chart?.recolour();
   }
 
-  drawPhases(history, x, marks) {
+  drawPhases(history, x, marks, of) {
     const columns = history.columns;
     const perStep = history.phases.map((phase) =>
       columns[`phase_${phase}`].map((total, span) =>
@@ -70,7 +69,7 @@ export class Curves {
       { format: seconds, isStacked: true, canBeLog: false },
     );
     this.perStep = perStep;
-    this.phases.draw(x, sums.reverse(), { marks, words: phasesInWords(history.phases, perStep) });
+    this.phases.draw(x, sums.reverse(), { marks, words: phasesInWords(history.phases, perStep), of });
   }
 }
 
@@ -91,7 +90,7 @@ function stacked(columns) {
   });
 }
 
-function inWords(name, x, low, high, bad) {
+function inWords(x, low, high, bad) {
   const lows = low.filter((value) => value !== null);
   if (!lows.length) return "No value yet.";
   const highs = high.filter((value) => value !== null);

@@ -5,31 +5,25 @@ import { number, plain } from "./format.js";
 
 const MOST_NAMES = 4;
 const MOST_SHOWN = 100;
-const TITLES = [
-  "Epoch",
-  "Steps",
-  "Loss",
-  "Norm, mean",
-  "Norm, max",
-  "Not finite",
-  "Skipped",
-  "Layers that were not healthy",
-];
+const TITLES = ["Epoch", "Steps", "Loss", "Norm, mean", "Norm, max", "Not finite", "Skipped"];
+const UNHEALTHY = "Layers that were not healthy";
 
 export function drawEpochs(store) {
   const epochs = store.epochs.filter((epoch) => epoch.optimizer === store.answer.optimizer);
   byId("epochs-section").hidden = !epochs.length;
-  const key = epochs.length ? `${epochs.length} ${epochs.at(-1).last_step}` : "";
+  const key = JSON.stringify([store.identity, epochs.length, epochs.at(-1)]);
   const root = byId("epochs");
   if (root.dataset.key === key) return;
   root.dataset.key = key;
-  const isNumber = (index) => index > 0 && index < TITLES.length - 1;
-  const titles = TITLES.map((title, index) => tag("th", { scope: "col", class: isNumber(index) ? "n" : "" }, title));
-  const rows = epochs.slice(-MOST_SHOWN).reverse().map(row);
+  const shown = epochs.slice(-MOST_SHOWN).reverse();
+  const isAnyUnhealthy = shown.some((epoch) => Object.keys(epoch.layers).length > 0);
+  const titles = TITLES.map((title, index) => tag("th", { scope: "col", class: index > 0 ? "n" : "" }, title));
+  if (isAnyUnhealthy) titles.push(tag("th", { scope: "col" }, UNHEALTHY));
+  const rows = shown.map((epoch) => row(epoch, isAnyUnhealthy));
   root.replaceChildren(tag("table", {}, tag("thead", {}, tag("tr", {}, titles)), tag("tbody", {}, rows)));
 }
 
-function row(epoch) {
+function row(epoch, isAnyUnhealthy) {
   const steps = `${epoch.first_step.toLocaleString("en")} to ${epoch.last_step.toLocaleString("en")}`;
   const numbers = [
     steps,
@@ -45,7 +39,7 @@ function row(epoch) {
     {},
     tag("th", { scope: "row" }, name),
     numbers.map((text) => tag("td", { class: "n" }, String(text))),
-    tag("td", {}, unhealthy(epoch.layers)),
+    isAnyUnhealthy ? tag("td", {}, unhealthy(epoch.layers)) : null,
   );
 }
 

@@ -37,7 +37,7 @@ function line(event) {
     "li",
     {},
     tag("span", { class: `badge ${event.severity}` }, event.severity),
-    tag("span", { class: "muted" }, ` ${clock(event.time_unix_seconds)} · step ${event.step} · `),
+    tag("span", { class: "muted" }, ` ${clock(event.time_unix_seconds)} · step ${event.step.toLocaleString("en")} · `),
     tag("strong", {}, plain(event.kind)),
     where(event) ? [" ", tag("code", {}, where(event))] : null,
     " ",

@@ -2,51 +2,71 @@
 
 import { byId, say, tag } from "./dom.js";
 import { bytes, clock, count, number, plain, seconds, share } from "./format.js";
-import { incidents, rank } from "./store.js";
+import { incidents, rank, recent } from "./store.js";
 
 const STALLED_STEPS = 20; // as many usual steps without one
 const STALLED_SECONDS = 60; // at the least, as in `loopscope top`
 const MANY = 5;
+const LEVELS = ["good", "still", "warning", "critical"];
 
-// Returns {level, words, why}: level is good, warning, critical or still.
-export function verdict(store) {
-  const { step, health, time_unix_seconds: now } = store.answer;
-  if (!step)
+// Returns {level, words, why}: level is good, still, warning or critical. As `loopscope top` has it. `silence` is
+// {isLate} where there is no answer any more.
+export function verdict(store, silence = null) {
+  const health = healthOf(store);
+  const { step, time_unix_seconds: now } = store.answer;
+  const usual = recent(store.history)?.duration ?? step?.duration_seconds ?? null;
+  const idle = step && now - step.time_unix_seconds;
+  if (silence) return silent(silence, health);
+  if (!step) {
+    const trouble = health.level === "good" ? "" : ` ${health.was}`;
     return {
-      level: "still",
+      level: worse(health.level, "still"),
       words: "Waiting for the first step",
-      why: "The agent is attached; no optimizer step has been reported yet.",
+      why: `The agent is attached; no optimizer step has been reported yet.${trouble}`,
     };
-  const open = [...(health?.anomalies ?? [])].sort((a, b) => rank(a.severity) - rank(b.severity));
-  const grave = open.filter((anomaly) => anomaly.severity !== "info");
-  const idle = now - step.time_unix_seconds;
-  const usual = store.history?.columns.duration_mean.findLast((value) => typeof value === "number") ?? 0;
-  const isStalled = idle > Math.max(STALLED_SECONDS, STALLED_STEPS * usual);
-  const still = isStalled
-    ? `No step for ${seconds(idle)} (a step takes ${seconds(usual)}): stalled, validating, or done. `
-    : "";
-  if (!grave.length) {
-    if (isStalled)
-      return {
-        level: "still",
-        words: `No step for ${seconds(idle)}`,
-        why: `A step takes ${seconds(usual)}. The loop is stalled, validating, or done; nothing was wrong when it last stepped.`,
-      };
-    return { level: "good", words: "Healthy", why: `No anomaly is open${before(store)}.` };
   }
-  const named = grave
-    .slice(0, MANY)
-    .map(
-      (anomaly) =>
-        `${plain(anomaly.kind)}${anomaly.layers.length ? ` in ${layers(anomaly.layers)}` : ""} since step ${anomaly.step}`,
-    );
-  const more = grave.length > MANY ? `; ${grave.length - MANY} more` : "";
+  if (idle <= Math.max(STALLED_SECONDS, STALLED_STEPS * (usual ?? 0))) return health;
+  const takes = usual === null ? "" : ` (it takes ${seconds(usual)})`;
   return {
-    level: grave[0].severity,
-    words: `${grave.length} ${grave.length === 1 ? "anomaly" : "anomalies"} open`,
-    why: `${still}${named.join("; ")}${more}.`,
+    level: worse(health.level, "warning"),
+    words: "Stalled",
+    why: `No step for ${seconds(Math.round(idle))}${takes}: the loop hangs, validates or is done. ${health.was}`,
   };
 }
+
+function silent({ isLate }, health) {
+  const [words, why] = isLate
+    ? ["No answer", "The run's process is suspended, or very busy."]
+    : ["The run has ended", "Its process no longer answers."];
+  return {
+    level: worse(health.level, "still"),
+    words,
+    why: `${why} ${health.was} This is the last that was seen; the page goes on by itself when there is an answer again.`,
+  };
+}
+
+const worse = (one, other) => (LEVELS.indexOf(one) > LEVELS.indexOf(other) ? one : other);
+
+// What is open; `was` says the same of a run that is not seen any more.
+function healthOf(store) {
+  const open = store.answer.health?.anomalies ?? [];
+  const grave = open
+    .filter((anomaly) => anomaly.severity !== "info")
+    .sort((a, b) => rank(a.severity) - rank(b.severity));
+  if (!grave.length) {
+    const told = before(store);
+    return { level: "good", words: "Healthy", why: `No anomaly is open${told}.`, was: `It was healthy${told}.` };
+  }
+  const named = grave.slice(0, MANY).map((anomaly) => {
+    const place = anomaly.layers.length ? ` in ${layers(anomaly.layers)}` : "";
+    return `${anomaly.severity}: ${plain(anomaly.kind)}${place} since step ${anomaly.step.toLocaleString("en")}`;
+  });
+  const why = `${named.join("; ")}${grave.length > MANY ? `; ${grave.length - MANY} more` : ""}.`;
+  const words = `${grave.length} ${grave.length === 1 ? "anomaly" : "anomalies"} open`;
+  return { level: grave[0].severity, words, why: capital(why), was: `It had ${words}: ${why}` };
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 // What was told and is over: a run that is healthy now may have had its trouble.
 function before(store) {
@@ -60,8 +80,8 @@ function layers(names) {
   return names.length <= 3 ? names.join(", ") : `${names.slice(0, 2).join(", ")} and ${names.length - 2} more`;
 }
 
-export function drawGlance(store, last) {
-  const { level, words, why } = last ?? verdict(store);
+export function drawGlance(store, silence) {
+  const { level, words, why } = verdict(store, silence);
   byId("glance").className = `glance ${level}`;
   say(byId("verdict"), words);
   say(byId("verdict-why"), why);
@@ -78,12 +98,15 @@ export function drawGlance(store, last) {
 }
 
 function figuresOf(store) {
-  const { step, self, agent } = store.answer;
-  const columns = store.history?.columns;
-  const lately = columns && recent(columns);
+  const { step, self } = store.answer;
+  const lately = recent(store.history);
   const gradients = step?.gradients;
   return [
-    ["Step", step ? step.step.toLocaleString("en") : "–", step ? `epoch ${step.epoch}` : ""],
+    [
+      "Step",
+      step ? step.step.toLocaleString("en") : "–",
+      step ? `epoch ${step.epoch} · ${clock(step.time_unix_seconds)}` : "",
+    ],
     ["Loss", number(step?.loss), step?.loss_source ? `from ${step.loss_source}` : ""],
     [
       "Gradient norm",
@@ -93,7 +116,7 @@ function figuresOf(store) {
     [
       "Learning rate",
       number(step?.learning_rates?.[0]),
-      step?.learning_rates?.length > 1 ? `of ${step.learning_rates.length} groups` : "",
+      step?.learning_rates?.length > 1 ? `first of ${step.learning_rates.length} groups` : "",
     ],
     ["Time of a step", seconds(lately?.duration), lately?.duration ? `${number(1 / lately.duration)} steps/s` : ""],
     [
@@ -106,18 +129,6 @@ function figuresOf(store) {
       share(self?.overhead_ratio),
       self ? `a sample every ${self.sample_interval_steps} steps` : "",
     ],
-    ["Memory", bytes(self?.process_memory_bytes), step ? `at ${clock(step.time_unix_seconds)}` : agent],
+    ["Memory", bytes(self?.process_memory_bytes), self ? "of the process" : ""],
   ];
-}
-
-// Rates over the last spans with a known duration.
-function recent(columns) {
-  const known = columns.duration_mean
-    .map((value, span) => [value, span])
-    .filter(([value]) => typeof value === "number");
-  const last = known.slice(-5);
-  if (!last.length) return null;
-  const sum = (name) => last.reduce((total, [, span]) => total + columns[name][span], 0);
-  const spent = last.reduce((total, [value, span]) => total + value * columns.num_steps[span], 0);
-  return { duration: spent / sum("num_steps"), samples: sum("samples") / spent, tokens: sum("tokens") / spent };
 }

@@ -1,10 +1,11 @@
 // The gradient norm of each layer over the steps, as colours on a canvas; the keyboard moves through the cells.
 
 import { colour, say, tag } from "./dom.js";
-import { number, plain } from "./format.js";
+import { number, plain, plural, shortened } from "./format.js";
 import { channels, colours, css, range, shade } from "./ramp.js";
 
 const FEW_ROWS = 24;
+const CHARACTER = 20; // pixels of the whole's width for one of a name, which has a third of it
 
 export class Heatmap {
   constructor(root) {
@@ -26,21 +27,28 @@ export class Heatmap {
     new ResizeObserver(() => this.paint()).observe(body);
   }
 
-  draw(history, states) {
+  // `last`: the latest step; the last span may reach beyond it.
+  draw(history, states, last) {
+    if (this.at) this.at[1] = Math.floor((this.at[1] * this.history.width) / history.width);
+    if (this.at?.[1] >= history.num_spans) this.at = null;
     this.history = history;
+    this.last = last;
     this.height = history.layers.length <= FEW_ROWS ? 20 : 12;
     this.label(history.layers, states);
     this.recolour();
+    this.cell.setAttribute("aria-live", "off"); // only what a person asks for is said
     this.tell();
   }
 
   label(layers, states) {
-    const key = JSON.stringify(layers.map((layer) => [layer, states[layer]]));
+    const most = Math.max(Math.floor(this.names.parentElement.clientWidth / CHARACTER), 12);
+    const key = JSON.stringify([most, layers.map((layer) => [layer, states[layer]])]);
     if (this.names.dataset.key === key) return;
     this.names.dataset.key = key;
     this.names.className = `rows h${this.height}`;
-    this.names.replaceChildren(...layers.map((layer) => name(layer, states[layer])));
-    const words = `Norms of ${layers.length} layers over spans of steps. Arrow keys move through the cells.`;
+    const short = shortened(layers, most);
+    this.names.replaceChildren(...layers.map((layer, index) => name(layer, short[index], states[layer])));
+    const words = `Norms of ${plural(layers.length, "layer")} over spans of steps. Arrow keys move through the cells.`;
     this.canvas.setAttribute("aria-label", words);
   }
 
@@ -86,9 +94,9 @@ export class Heatmap {
   }
 
   explain(ramp, bad, logs) {
-    const { origin, width, num_spans: num } = this.history;
+    const { origin } = this.history;
     const swatches = ramp.map((fill) => swatch(css(fill)));
-    const [low, high] = (logs ?? [null, null]).map((power) => number(power === null ? null : 10 ** power));
+    const [low, high] = (logs ?? [null, null]).map((power) => number(power === null ? 0 : 10 ** power));
     this.legend.replaceChildren(
       "Mean of each span of steps: ",
       low,
@@ -97,10 +105,9 @@ export class Heatmap {
       tag("span", { class: "key" }, swatch(css(bad)), "NaN or infinite"),
       tag("span", { class: "key" }, swatch("transparent", true), "no gradient"),
     );
-    const last = origin + num * width - 1;
     this.axis.replaceChildren(
       tag("span", {}, `step ${origin.toLocaleString("en")}`),
-      tag("span", {}, last.toLocaleString("en")),
+      tag("span", {}, this.last.toLocaleString("en")),
     );
   }
 
@@ -133,6 +140,7 @@ export class Heatmap {
 
   move(cell) {
     this.at = cell;
+    this.cell.setAttribute("aria-live", "polite");
     this.paint();
     this.tell();
   }
@@ -142,7 +150,9 @@ export class Heatmap {
     if (!at || !history || at[0] >= history.layers.length)
       return say(this.cell, "Point at a cell, or use the arrow keys, for its value.");
     const first = history.origin + at[1] * history.width;
-    const span = history.width === 1 ? `step ${first}` : `steps ${first} to ${first + history.width - 1}`;
+    const last = Math.max(first, Math.min(first + history.width - 1, this.last));
+    const [from, to] = [first, last].map((step) => step.toLocaleString("en"));
+    const span = first === last ? `step ${from}` : `steps ${from} to ${to}`;
     const value = history.layer_norms[at[0]][at[1]];
     say(
       this.cell,
@@ -151,7 +161,7 @@ export class Heatmap {
   }
 }
 
-function name(layer, state) {
+function name(layer, short, state) {
   const mark =
     state && state.state !== "healthy"
       ? tag("span", { class: `badge ${graveness(state.state)}` }, plain(state.state))
@@ -161,7 +171,7 @@ function name(layer, state) {
     { title: state?.rule ? `${layer}: ${state.state} by ${plain(state.rule)}` : layer },
     mark,
     " ",
-    layer,
+    short,
   );
 }
 

@@ -11,7 +11,6 @@ export function drawIncidents(store) {
   const grave = incidents(store.events).filter((incident) => incident.severity !== "info");
   grave.sort((a, b) => rank(a.severity) - rank(b.severity) || b.last - a.last);
   const list = byId("incident-list");
-  if (!grave.length) return list.replaceChildren(tag("li", { class: "calm" }, "Nothing to act on so far."));
   const open = new Set([...list.querySelectorAll("details[open]")].map((element) => element.dataset.key));
   const more =
     grave.length > MOST_SHOWN
@@ -23,9 +22,10 @@ export function drawIncidents(store) {
           ),
         ]
       : [];
-  const key = JSON.stringify(grave.map((incident) => [incident.key, incident.count]));
+  const key = JSON.stringify([store.identity, grave.map((incident) => [incident.key, incident.count])]);
   if (list.dataset.key === key) return undefined; // nothing new: what a reader has open and selected stays
   list.dataset.key = key;
+  if (!grave.length) return list.replaceChildren(tag("li", { class: "calm" }, "Nothing to act on so far."));
   return list.replaceChildren(...grave.slice(0, MOST_SHOWN).map((incident) => item(incident, open)), ...more);
 }
 
@@ -71,7 +71,7 @@ function following(incident, open) {
       tag(
         "li",
         {},
-        `${event.severity}: ${plain(event.kind)} at step ${event.step}${where(event) && ` in ${where(event)}`}. ${event.message}`,
+        `${event.severity}: ${plain(event.kind)} at step ${event.step.toLocaleString("en")}${where(event) && ` in ${where(event)}`}. ${event.message}`,
       ),
     );
   const element = tag(

@@ -34,8 +34,9 @@ const LAYERS = [
     key: "rank",
     title: "State",
     isText: true,
+    isDownFirst: true,
     format: (_, row) => badge(row),
-    explain: "State of the layer's gradient; the worst last",
+    explain: "State of the layer's gradient; the worst first",
   },
   NORM,
   ...SAMPLED,
@@ -55,9 +56,10 @@ const PARAMETERS = [
 ];
 
 export class Layers {
-  // `ask` gets all parameters from the server.
-  constructor(ask) {
+  // `ask` gets all parameters from the server; `poll` has the page draw anew, these included.
+  constructor(ask, poll) {
     this.ask = ask;
+    this.poll = poll;
     this.isAll = false;
     const [layers, parameters] = [tag("div"), tag("div", { hidden: true })];
     const choose = (isAll) => () => this.choose(isAll);
@@ -97,11 +99,11 @@ export class Layers {
     this.say(layers?.sampled_step);
   }
 
-  async choose(isAll) {
+  choose(isAll) {
     this.isAll = isAll;
     this.parts.layers.hidden = isAll;
     this.parts.parameters.hidden = !isAll;
-    if (isAll) await this.refresh();
+    if (isAll) this.poll();
     else if (this.store?.answer) this.draw(this.store);
   }
 
@@ -109,6 +111,7 @@ export class Layers {
   async refresh() {
     if (!this.isAll) return;
     const answer = await this.ask();
+    if (!this.isAll) return; // it was chosen otherwise meanwhile
     const rows = answer.names.map((name, index) => ({
       name,
       num_nonfinite: answer.num_nonfinite[index],
@@ -122,7 +125,7 @@ export class Layers {
     this.note.textContent =
       sampled === null || sampled === undefined
         ? "Norms are those of the latest step."
-        : `Norms are those of the latest step, the rest of step ${sampled}, the latest sampled one.`;
+        : `Norms are those of the latest step, the rest of step ${sampled.toLocaleString("en")}, the latest sampled one.`;
   }
 }
 

@@ -1,6 +1,6 @@
 // The live page: asks /api/live every two seconds for what is new and draws it.
 
-import { Refused, Gone, ask, hasToken, keepToken, tokenFromAddress } from "./client.js";
+import { Gone, Refused, Silent, ask, hasToken, keepToken, remember, tokenFromAddress } from "./client.js";
 import { Curves } from "./curves.js";
 import { byId, say, tag } from "./dom.js";
 import { drawEpochs } from "./epochs.js";
@@ -21,7 +21,7 @@ const chosen = { agent: null, optimizer: null };
 const curves = new Curves();
 const heatmap = new Heatmap(byId("heatmap"));
 const events = new Events(byId("events"));
-const layers = new Layers(() => ask("api/parameters", chosen));
+const layers = new Layers(() => ask("api/parameters", chosen), poll);
 let timer = null;
 let round = 0; // of polls: an answer to one that another has overtaken is not taken in
 let lastAnswer = null;
@@ -33,30 +33,32 @@ async function poll() {
   try {
     const answer = await ask("api/live", { ...chosen, ...store.query() });
     if (mine !== round) return;
-    if (!store.take(answer)) return void poll(); // another run than before
+    if (!store.take(answer)) return void poll(); // another run than before: asked for from its start
     lastAnswer = Date.now();
     byId("token-form").hidden = true;
     byId("main").hidden = false;
     draw();
     await layers.refresh();
     if (mine !== round) return;
-    link("live", `live, ${clock(store.answer.time_unix_seconds)}`);
+    link("live", "live", `, ${clock(store.answer.time_unix_seconds)}`);
   } catch (fault) {
-    if (mine !== round) return;
-    failed(fault);
+    if (mine === round) failed(fault);
+  } finally {
+    if (mine === round) timer = setTimeout(poll, document.hidden ? HIDDEN_MILLISECONDS : POLL_MILLISECONDS);
   }
-  timer = setTimeout(poll, document.hidden ? HIDDEN_MILLISECONDS : POLL_MILLISECONDS);
 }
 
 function draw() {
   const { answer, history } = store;
   head(answer);
   drawGlance(store);
-  document.title = `${byId("verdict").textContent} · ${answer.run?.run ?? "loopscope"}`;
+  title();
   drawIncidents(store);
-  curves.draw(store);
+  byId("steps").hidden = !history;
+  if (history) curves.draw(store);
   byId("heatmap").parentElement.hidden = !history?.layers.length;
-  if (history?.layers.length) heatmap.draw(history, statesOf(answer));
+  if (history?.layers.length) heatmap.draw(history, statesOf(answer), answer.step.step);
+  byId("layers").parentElement.hidden = !answer.layers;
   drawLines(byId("lines"), answer.activity);
   layers.draw(store);
   drawEpochs(store);
@@ -64,11 +66,11 @@ function draw() {
   const spent = Object.values(answer.self?.overhead_seconds ?? {}).reduce((sum, part) => sum + part, 0);
   say(
     byId("cost"),
-    answer.self
-      ? `loopscope has cost ${seconds(spent)} of CPU so far, ${share(answer.self.overhead_ratio)} of the loop's time.`
-      : "",
+    answer.self ? `loopscope has cost ${seconds(spent)} of CPU so far${part(answer.self.overhead_ratio)}.` : "",
   );
 }
+
+const part = (ratio) => (typeof ratio === "number" ? `, ${share(ratio)} of the loop's time` : "");
 
 function head(answer) {
   const run = answer.run;
@@ -101,8 +103,13 @@ function head(answer) {
 
 function options(select, label, names, current) {
   label.hidden = names.length < 2;
-  if (select.dataset.key !== names.join("\n")) select.replaceChildren(...names.map((name) => tag("option", {}, name)));
-  select.dataset.key = names.join("\n");
+  const key = JSON.stringify(names);
+  if (select.dataset.key !== key) {
+    const held = select.value;
+    select.replaceChildren(...names.map((name) => tag("option", {}, name)));
+    select.value = names.includes(held) ? held : (current ?? "");
+  }
+  select.dataset.key = key;
   if (current !== null && document.activeElement !== select) select.value = current;
 }
 
@@ -113,26 +120,35 @@ function failed(fault) {
     link("gone", "a token is asked for");
     say(byId("token-wrong"), hasToken() ? "This is not its token." : "");
   } else if (fault instanceof Gone) {
-    if (chosen.agent === null) link("gone", "attached, but nothing was reported yet");
+    if (chosen.agent === null) missing();
     Object.assign(chosen, { agent: null, optimizer: null });
-  } else if (fault instanceof TypeError || fault.name === "TimeoutError") {
-    const since = lastAnswer === null ? "" : `, last seen ${seconds((Date.now() - lastAnswer) / 1e3)} ago`;
-    link("gone", `the run has ended or its process is gone${since}`);
-    if (store.answer)
-      drawGlance(store, {
-        level: "still",
-        words: "The run has ended",
-        why: "Its process no longer answers. This is the last that was seen; the page goes on by itself when a run is there again.",
-      });
+  } else if (fault instanceof Silent) {
+    const age = lastAnswer === null ? null : (Date.now() - lastAnswer) / 1e3;
+    const since = age === null ? "" : `, last seen ${seconds(Math.round(age))} ago`;
+    link("gone", fault.isLate ? "no answer" : "the run has ended or its process is gone", since);
+    if (store.answer) drawGlance(store, { isLate: fault.isLate });
   } else {
-    link("gone", `the page cannot go on: ${fault.message}`);
-    throw fault;
+    link("gone", `the page cannot show this: ${fault.message}`);
+    console.error(fault);
   }
+  if (store.answer) title();
 }
 
-function link(state, words) {
+// The server is there and has no agent: not yet, or not any more.
+function missing() {
+  link("gone", store.answer ? "the run has ended" : "attached, but nothing was reported yet");
+  if (store.answer) drawGlance(store, { isLate: false });
+}
+
+// What changes with every poll stands beside the words: a screen reader is told of these alone.
+function link(state, words, since = "") {
   byId("link").className = `link ${state}`;
-  say(byId("link"), words);
+  say(byId("link-words"), words);
+  say(byId("link-since"), since);
+}
+
+function title() {
+  document.title = `${byId("verdict").textContent} · ${store.answer.run?.run ?? "loopscope"}`;
 }
 
 function choose(agent, optimizer) {
@@ -154,9 +170,9 @@ byId("token-form").addEventListener("submit", (event) => {
   poll();
 });
 for (const radio of document.getElementsByName("theme")) {
-  radio.checked = radio.value === (localStorage.getItem("loopscope-theme") ?? "auto");
+  radio.checked = radio.value === (remember("localStorage", "loopscope-theme") ?? "auto");
   radio.addEventListener("change", () => {
-    localStorage.setItem("loopscope-theme", radio.value);
+    remember("localStorage", "loopscope-theme", radio.value);
     recolour();
   });
 }

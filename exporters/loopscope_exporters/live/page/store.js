@@ -1,5 +1,7 @@
 // What the page knows of one agent, from the answers of /api/live one after the other. No DOM in here.
 
+const RECENT_SECONDS = 10;
+
 export class Store {
   constructor() {
     this.reset();
@@ -7,6 +9,7 @@ export class Store {
 
   reset() {
     this.answer = null; // the latest
+    this.identity = ""; // of the run, the agent and the optimizer
     this.history = null; // whole
     this.events = []; // oldest first
     this.epochs = [];
@@ -23,11 +26,12 @@ export class Store {
   // Takes an answer in; of another run than before, or one that began anew, it starts from nothing and returns false:
   // then what was asked for was too little, and has to be asked for again.
   take(answer) {
-    if (this.answer && identity(this.answer) !== identity(answer)) {
+    if (this.answer && this.identity !== identity(answer)) {
       this.reset();
       return false;
     }
     this.answer = answer;
+    this.identity = identity(answer);
     this.history = grown(this.history, answer.history);
     this.events = appended(this.events, answer.events, this.next.event, 300);
     this.epochs = appended(this.epochs, answer.epochs, this.next.epoch, 500);
@@ -86,6 +90,22 @@ export function incidents(events) {
 }
 
 export const rank = (severity) => ["critical", "warning", "info"].indexOf(severity);
+
+// The latest spans that hold ten seconds of steps together, or all there is: what a step takes and does now. null
+// without any of known duration. As in `loopscope top`.
+export function recent(history) {
+  const columns = history?.columns;
+  const sums = { num_steps: 0, samples: 0, tokens: 0 };
+  let spent = 0;
+  for (let span = (history?.num_spans ?? 0) - 1; span >= 0 && spent < RECENT_SECONDS; span -= 1) {
+    const duration = columns.duration_mean[span];
+    if (typeof duration !== "number" || duration * columns.num_steps[span] <= 0) continue;
+    spent += duration * columns.num_steps[span];
+    for (const name of Object.keys(sums)) sums[name] += columns[name][span] ?? 0;
+  }
+  if (!spent) return null;
+  return { duration: spent / sums.num_steps, samples: sums.samples / spent, tokens: sums.tokens / spent };
+}
 
 export function where(event) {
   return event.site ?? event.attributes?.parameter ?? event.layer ?? "";

@@ -1,12 +1,14 @@
 // A table that sorts and filters, and of thousands of rows draws only those in sight.
 
 import { say, tag } from "./dom.js";
+import { plural, shortened } from "./format.js";
 
 const ROW = 28; // pixels, as in the style sheet
+const NARROW = 760; // pixels: the column of names is narrow then
 const SPARE = 12; // rows above and below what is in sight
 
 export class Table {
-  // `columns`: [{key, title, format, isText, explain}]; rows are objects with a value for each key.
+  // `columns`: [{key, title, format, isText, isDownFirst, explain}]; rows are objects with a value for each key.
   constructor(root, caption, columns) {
     this.caption = caption;
     this.columns = columns;
@@ -36,7 +38,13 @@ export class Table {
   }
 
   fill(rows) {
-    this.rows = rows;
+    const key = this.columns[0].key;
+    const most = this.scroller.clientWidth < NARROW ? 24 : 48;
+    const names = shortened(
+      rows.map((row) => String(row[key])),
+      most,
+    );
+    this.rows = rows.map((row, index) => ({ ...row, short: names[index] }));
     this.arrange();
   }
 
@@ -57,9 +65,9 @@ export class Table {
     return tag("th", { scope: "col", class: column.isText ? "" : "n", "aria-sort": order }, button);
   }
 
-  // The first click sorts names upwards and numbers downwards, the second the other way, the third as it came.
+  // The first click sorts names upwards, numbers and states downwards, the second the other way, the third as it came.
   sort(column) {
-    const first = !column.isText;
+    const first = column.isDownFirst ?? !column.isText;
     if (this.sorted.key !== column.key) this.sorted = { key: column.key, isDown: first };
     else if (this.sorted.isDown === first) this.sorted.isDown = !first;
     else this.sorted = { key: null, isDown: true };
@@ -81,8 +89,8 @@ export class Table {
     say(
       this.number,
       rows.length === this.rows.length
-        ? `${rows.length.toLocaleString("en")} rows`
-        : `${rows.length.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} rows`,
+        ? plural(rows.length, "row")
+        : `${rows.length.toLocaleString("en")} of ${plural(this.rows.length, "row")}`,
     );
     this.paint();
   }
@@ -105,7 +113,7 @@ export class Table {
     const cells = this.columns.map((column) => {
       const value = column.format ? column.format(row[column.key], row) : row[column.key];
       return column.isText && column === this.columns[0]
-        ? tag("th", { scope: "row", title: String(row[column.key]) }, value)
+        ? tag("th", { scope: "row", title: String(row[column.key]) }, row.short ?? value)
         : tag("td", { class: column.isText ? "" : "n" }, value);
     });
     return tag("tr", { "aria-rowindex": index + 2 }, cells);
