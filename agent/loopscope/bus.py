@@ -18,6 +18,11 @@ _POLL_SECONDS = 0.2
 """Rarely enough that the worker finds several steps at once: each awakening begins with cold caches."""
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
+_BREATH_FRAMES = 4
+_BREATH_SECONDS = 200e-6
+"""After so many frames the worker sleeps this long: PyTorch lets go of the interpreter's lock at every operator, and a
+loop of short steps would stand still while a batch is worked through (docs/decisions/0008-answers-sleep.md).
+"""
 _MAX_RESTARTS = 3
 
 
@@ -187,11 +192,20 @@ class Bus:
             if time.time() - self._held[0].time_unix_seconds > _HOLD_SECONDS:
                 self.release_held()
         try:
+            num_taken = 0
             while self._frames and _is_ready(self._frames[0]):
                 self._take(self._frames.popleft())
+                num_taken += 1
+                if num_taken % _BREATH_FRAMES == 0 and self._has_time():
+                    time.sleep(_BREATH_SECONDS)
         finally:
             self._tick()
             self.cpu_seconds += time.thread_time() - start_seconds
+
+    def _has_time(self) -> bool:
+        """Whether nobody waits for the worker, and it does not fall behind."""
+        is_asked = self._deadline is not None or self._num_asked > self._num_answered
+        return not is_asked and len(self._frames) < self._wake_at
 
 
 def _is_ready(frame: Frame) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Hashable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -39,6 +40,7 @@ from .activity import ActivitySeries
 from .health import HealthSeries
 from .points import Histogram, Labels, Point, Points, clean, put
 from .tally import Tally
+from .yielding import Yielding, give_way
 
 __all__ = ["AgentSeries"]
 
@@ -50,6 +52,8 @@ OTHER_OPTIMIZERS = "other"
 
 class AgentSeries:
     """Keeps what the series of one agent are made of; `add` on the worker thread, `collect` on any.
+
+    `collect` takes some milliseconds in which it gives way to the loop; the worker waits for it, which its queue bears.
 
     `add` takes a few microseconds: it counts and keeps references. The points are made in `collect`, all of one
     optimizer from the same report; statistics that not every report has are those of the latest that had them.
@@ -167,7 +171,7 @@ class AgentSeries:
             self._put_layer(points, "loopscope.gradient.nonfinite", optimizer, layer, count)
         if tally.gradients is not None:
             self._collect_gradients(optimizer, tally.gradients, labels, points)
-            for layer, state, value in self._health.states(optimizer, tally.gradients.layers):
+            for layer, state, value in Yielding(partial(self._health.states, optimizer, tally.gradients.layers), 64):
                 self._put_layer(points, "loopscope.layer.health", optimizer, layer, value, state=state)
         if tally.sampled is not None:
             self._collect_sample(optimizer, tally.sampled, points)
@@ -224,7 +228,7 @@ class AgentSeries:
         if report.gradients is None or report.gradients.scope != "full":
             return
         columns = [(name, getattr(report.gradients, name).tolist()) for name in EPOCH_STATISTICS]
-        for index, layer in enumerate(report.gradients.layers):
+        for index, layer in Yielding(partial(enumerate, report.gradients.layers), 12):
             for name, values in columns:
                 if not math.isnan(values[index]):
                     self._put_layer(points, "loopscope.epoch.gradient_norm", optimizer, layer, values[index], stat=name)
@@ -244,6 +248,7 @@ class AgentSeries:
         for index, (layer, value) in enumerate(zip(table.layers, values_G.tolist(), strict=True)):
             if not math.isnan(value) or (is_nan is not None and is_nan[index]):
                 self._put_layer(points, name, optimizer, layer, value)
+        give_way()
 
     def _put_layer(
         self, points: Points, name: str, optimizer: str | None, layer: str, value: float, **labels: str

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["Yielding", "give_way"]
 
 _SECONDS = 200e-6
-_EVERY = 8
 
 _T = TypeVar("_T")
 
@@ -25,14 +24,14 @@ def give_way() -> None:
 
 
 class Yielding(Generic[_T]):
-    """What `make` yields, made anew each time that somebody goes through it, giving way every few entries."""
+    """What `make` gives, made anew each time that somebody goes through it, giving way after every so many entries."""
 
-    def __init__(self, make: Callable[[], Iterator[_T]]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], Iterable[_T]], every: int = 8) -> None:
+        self._make, self._every = make, every
 
     def __iter__(self) -> Iterator[_T]:
         """Yield the entries."""
         for index, entry in enumerate(self._make()):
-            if index % _EVERY == _EVERY - 1:
+            if index % self._every == self._every - 1:
                 give_way()
             yield entry
