@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from loopscope.records import Floats
 
-from ..yielding import give_way
+from ..yielding import Yielding
 
 __all__ = ["column", "columns", "dump", "rows", "scalar"]
 
@@ -22,13 +22,13 @@ def column(values: Floats, digits: int = 6) -> str:
 
 
 def columns(named: Mapping[str, Floats]) -> str:
-    """Return an object of such arrays."""
-    return f"{{{','.join(f'{dump(name)}:{column(values)}' for name, values in named.items())}}}"
+    """Return an object of such arrays; between them a training loop that waits for the interpreter gets it."""
+    return f"{{{','.join(f'{dump(name)}:{column(values)}' for name, values in Yielding(named.items, 1))}}}"
 
 
 def rows(table: Floats, digits: int = 3) -> str:
-    """Return an array of such arrays; between them a training loop that waits for the GIL gets it."""
-    return f"[{','.join(_yielding(column(values, digits) for values in table))}]"
+    """Return an array of such arrays, likewise."""
+    return f"[{','.join(column(values, digits) for values in Yielding(lambda: table, 1))}]"
 
 
 def scalar(value: float | None) -> float | str | None:
@@ -41,9 +41,3 @@ def scalar(value: float | None) -> float | str | None:
 def dump(value: object) -> str:
     """Return plain values as JSON without spaces."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
-
-
-def _yielding(texts: Iterable[str]) -> Iterable[str]:
-    for text in texts:
-        yield text
-        give_way()
