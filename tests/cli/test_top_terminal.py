@@ -14,6 +14,7 @@ from tests.top.terminal import terminal
 from tests.waiting import wait_until
 
 FAST = ("--interval", "0.1")
+PROMPT = "the shell waits> "
 
 
 def test_run_is_followed_to_its_end_and_on_to_the_next() -> None:
@@ -104,7 +105,7 @@ def test_one_picture_is_printed_where_that_is_wanted_or_all_that_can_be(
 
 def test_suspended_view_gives_the_terminal_back_and_goes_on() -> None:
     """Ctrl-Z leaves the shell its terminal as it was; `fg` draws the picture again."""
-    with serving(*sick_run()) as (url, _), terminal(shell=True) as screen:
+    with serving(*sick_run()) as (url, _), terminal(shell=True, variables={"PS1": PROMPT}) as screen:
         screen.press(f"{sys.executable} -m loopscope.cli top {url}\r".encode())
         screen.wait_for(" CRITICAL ")
         screen.press(b"\x1a")
@@ -114,5 +115,6 @@ def test_suspended_view_gives_the_terminal_back_and_goes_on() -> None:
         screen.wait_for(" CRITICAL ")
         screen.press(b"q")
         wait_until(lambda: screen.told.count("\x1b[?1049l") == 2)
+        wait_until(lambda: PROMPT in screen.told.rpartition("\x1b[?1049l")[2])  # else top gets what is typed
         screen.press(b"echo status=$?; exit\r")
         wait_until(lambda: "status=0" in screen.told)
