@@ -63,7 +63,7 @@ class Agent:
         self._optimizers = _references(optimizers)
         self._guard = Guard(limit=config.fault_limit, strict=config.strict)
         self._hooks = HookSet()
-        self._notebook = Notebook()
+        self._notebook = Notebook(self._guard)
         names = Names(models, config.max_layers)
         self._info = run_info(name, models, names.plan, len(names.by_id), config)
         self._vitals = Vitals(self._info, self._guard)
@@ -256,8 +256,10 @@ class Agent:
     def _leave_in_child(self) -> None:
         """After a fork the child has no worker: take the hooks out, and let go of the socket without a word."""
         self.is_attached = False
-        self._hooks.remove()
-        self._outlets.close_in_child()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._outlets.close_in_child)
+            stack.callback(self._hooks.remove)
+            stack.callback(self._probing.remove)
 
     def _lose(self, _: object) -> None:
         self._num_lost += 1  # called by the garbage collector: the worker does the rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -78,8 +79,9 @@ def _watch_forks() -> None:
 
 
 def _leave_all_in_child() -> None:
-    for agent in list(_agents):
-        agent._leave_in_child()
+    with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+        for agent in list(_agents):
+            stack.callback(agent._leave_in_child)
     _agents.clear()
     atexit.unregister(_close_all)
 

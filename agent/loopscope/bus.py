@@ -18,11 +18,13 @@ _POLL_SECONDS = 0.2
 """Rarely enough that the worker finds several steps at once: each awakening begins with cold caches."""
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
-_BREATH_FRAMES = 4
-_BREATH_SECONDS = 200e-6
-"""After so many frames the worker sleeps this long: PyTorch lets go of the interpreter's lock at every operator, and a
-loop of short steps would stand still while a batch is worked through (docs/decisions/0008-answers-sleep.md).
+_STRETCH_SECONDS = 1e-3
+_BREATH_SECONDS = 2e-3
+"""After a stretch of work the worker sleeps for longer than that: PyTorch lets go of the interpreter's lock at every
+operator, so that one short step would meet one stretch after the other (docs/decisions/0008-answers-sleep.md).
 """
+_BREATH_SHARE = 30e-6
+"""Seconds of that sleep for each frame that may wait: where few may, fast steps must not fill the queue meanwhile."""
 _MAX_RESTARTS = 3
 
 
@@ -49,6 +51,7 @@ class Bus:
         self._frames: deque[Frame] = deque()
         self._held: deque[Frame] = deque()
         self._wake_at = wake_at
+        self._breath_seconds = min(_BREATH_SECONDS, wake_at * _BREATH_SHARE)
         self._releasing = threading.Lock()
         """Held by the loop or by the worker, whichever releases; neither waits for it."""
         self._wake = threading.Event()
@@ -87,6 +90,8 @@ class Bus:
 
     def release_held(self) -> None:
         """Let the worker have the latest step: the loop has gone on."""
+        if not self._held:
+            return
         if self._releasing.acquire(blocking=False):  # else the other thread is at it
             try:
                 while self._held:
@@ -192,20 +197,29 @@ class Bus:
             if time.time() - self._held[0].time_unix_seconds > _HOLD_SECONDS:
                 self.release_held()
         try:
-            num_taken = 0
-            while self._frames and _is_ready(self._frames[0]):
-                self._take(self._frames.popleft())
-                num_taken += 1
-                if num_taken % _BREATH_FRAMES == 0 and self._has_time():
-                    time.sleep(_BREATH_SECONDS)
+            self._take_ready()
         finally:
             self._tick()
             self.cpu_seconds += time.thread_time() - start_seconds
 
+    def _take_ready(self) -> None:
+        """Take what is there, until it is time for the next tick."""
+        now_seconds = time.monotonic()
+        end_seconds, stretch_end_seconds = now_seconds + _POLL_SECONDS, now_seconds + _STRETCH_SECONDS
+        while self._frames and _is_ready(self._frames[0]):
+            self._take(self._frames.popleft())
+            now_seconds = time.monotonic()
+            if now_seconds > end_seconds:
+                self._wake.set()  # there is more to do, but what was done is to be seen
+                return
+            if now_seconds > stretch_end_seconds and self._has_time():
+                time.sleep(self._breath_seconds)
+                stretch_end_seconds = time.monotonic() + _STRETCH_SECONDS
+
     def _has_time(self) -> bool:
         """Whether nobody waits for the worker, and it does not fall behind."""
         is_asked = self._deadline is not None or self._num_asked > self._num_answered
-        return not is_asked and len(self._frames) < self._wake_at
+        return not is_asked and len(self._frames) < self._wake_at + self._wake_at // 2
 
 
 def _is_ready(frame: Frame) -> bool:

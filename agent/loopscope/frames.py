@@ -6,7 +6,7 @@ has several), S sampled elements, A calls of activation modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class Layout:
     """Whether there is one piece for each of the optimizer's parameters, in their order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Part:
     """What came from one device: columns norm_pieces [W], num_nonfinite [N], exact_norm [N], carried [W], scalars.
 
@@ -199,13 +199,15 @@ class StepFrame:
         for reason, count in lost.num_skipped.items():
             self.num_skipped[reason] = self.num_skipped.get(reason, 0) + count
 
-    def pending(self) -> Iterator[Values | Timeline]:
+    def pending(self) -> list[Values | Timeline]:
         """Everything that is on its way from a device, to be waited for and then released."""
-        yield from (part.values for part in (*self.parts, *self.logged_parts))
-        yield from (sample.values for sample in self.samples_taken)
-        yield from (activations.values for activations in self.activations)
+        waited_for: list[Values | Timeline] = [part.values for part in self.parts]
+        for more in (self.logged_parts, self.samples_taken, self.activations):
+            if more:
+                waited_for += [each.values for each in more]
         if self.timeline is not None:
-            yield self.timeline
+            waited_for.append(self.timeline)
+        return waited_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

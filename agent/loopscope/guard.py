@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+import weakref
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["Guard", "Site"]
+__all__ = ["Guard", "Meter", "Site"]
 
 _logger = logging.getLogger("loopscope")
+_guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+
+
+class Meter(Protocol):
+    """What adds up the cost of callbacks."""
+
+    spent_ns: int
 
 
 class Site:
@@ -32,6 +43,29 @@ class Site:
     def __enter__(self) -> None:
         return None
 
+    def wrap(self, callback: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
+        """Return `callback` as if called in `with site:` while the site is enabled, its wall time added to `meter`.
+
+        It returns None where it is not called, or fails. Every hook goes through this: it is written to be cheap.
+        """
+        guard, now_ns = self._guard, time.perf_counter_ns
+
+        def wrapped(*args: Any) -> Any:
+            if not self.is_enabled:
+                return None
+            start_ns = now_ns()
+            try:
+                return callback(*args)
+            except Exception as fault:
+                guard.note(self, fault)
+                if guard.strict:
+                    raise
+                return None
+            finally:
+                meter.spent_ns += now_ns() - start_ns
+
+        return wrapped
+
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> bool:
@@ -42,13 +76,18 @@ class Site:
 
 
 class Guard:
-    """The sites of one agent, with their fault counts."""
+    """The sites of one agent, with their fault counts.
+
+    In a forked child all sites are off from the first moment: what was installed before the fork is the parent's.
+    """
 
     def __init__(self, *, limit: int = 10, strict: bool = False) -> None:
         self.strict = strict
         self._limit = limit
         self._sites: dict[str, Site] = {}
         self._lock = threading.Lock()
+        _watch_forks()
+        _guards.add(self)
 
     def at(self, name: str) -> Site:
         """Return the site of this name, the same one each time; the names are a closed set of parts."""
@@ -58,18 +97,23 @@ class Guard:
                 site = self._sites.setdefault(name, Site(self, name))
         return site
 
-    def gather(self, calls: Sequence[tuple[Callable[[Any], Iterable[Any]], Site]], argument: Any) -> list[Any]:
-        """Return what all calls of `argument` return, one after the other: as `with site:` around each, but cheaper."""
+    def gather(self, calls: Iterable[tuple[Callable[..., Iterable[Any]], Site]], *arguments: Any) -> list[Any]:
+        """Return what all calls of `arguments` return, in a row: as `with site:` around each, but cheaper."""
         results: list[Any] = []
         for call, site in calls:
             if site.is_enabled:
                 try:
-                    results += call(argument)
+                    results += call(*arguments)
                 except Exception as fault:
                     self.note(site, fault)
                     if self.strict:
                         raise
         return results
+
+    def leave(self) -> None:
+        """Switch all sites off for good."""
+        for site in self._sites.values():
+            site.is_enabled = False
 
     def note(self, site: Site, fault: BaseException) -> None:
         """Count a fault of `site`, log the first with its traceback, and switch the site off at the limit."""
@@ -94,3 +138,14 @@ class Guard:
     def disabled(self) -> tuple[str, ...]:
         """Parts that have switched themselves off."""
         return tuple(name for name, site in self._sites.copy().items() if not site.is_enabled)
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """Once a process: os.register_at_fork cannot be undone."""
+    os.register_at_fork(after_in_child=_leave_in_child)
+
+
+def _leave_in_child() -> None:
+    for guard in list(_guards):
+        guard.leave()

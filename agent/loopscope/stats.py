@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ _SMALL_ELEMENTS = 16_384
 _CHUNK_ELEMENTS = 2**18
 """Larger CPU tensors are cut: float32 norms lose 1e-5 at 1 M elements and 0.3 % at 39 M, chunks of this size 2e-6."""
 _MIN_BUCKET = 3
+_dtype_of = attrgetter("dtype")
 
 
 def is_readable(gradient: Tensor) -> bool:
@@ -145,7 +146,7 @@ class NormPlan:
         if self._singles:
             end = offset + self._num_single_pieces
             norms = torch._foreach_norm(self._single_pieces(tensors), 2.0, *self._foreach_dtype)
-            if any(norm.dtype is not self.dtype for norm in norms):
+            if set(map(_dtype_of, norms)) != {self.dtype}:
                 raise TypeError("the tensors have another dtype than the plan")  # model.to(dtype) keeps the parameters
             torch.stack(norms, out=out_W if end - offset == self.width else out_W[offset:end])
             offset = end

@@ -260,11 +260,12 @@ def _saved(value: Any) -> io.BytesIO:
 def test_unwritable_log_leaves_nothing_open(tmp_path: Path) -> None:
     """A log that cannot be opened is an error at attach; the server that was to come is not started."""
     (tmp_path / "file").write_text("")
+    threads_before = set(threading.enumerate())  # those of other tests whose agents are still closing themselves
 
     with pytest.raises(SettingError, match="jsonl"):
         _attach(*_pair(), port=0, jsonl=str(tmp_path / "file" / "log.jsonl"))
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loopscope")]
+    assert not set(threading.enumerate()) - threads_before
 
 
 def test_agent_closes_itself_with_its_optimizer() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -67,12 +69,16 @@ class Taker:
         self.gate = threading.Event()
         self.gate.set()
         self.num_ends = self.num_ticks = 0
+        self.take_seconds = 0.0
 
     def take(self, frame):
         """Take a frame, once the gate is open; fail if there is a fault left."""
         assert self.gate.wait(30)
         if self.faults:
             raise self.faults.pop()
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < self.take_seconds:
+            pass
         self.taken.append(frame.epoch)
 
     def tick(self):
@@ -106,6 +112,22 @@ def bus(taker, guard):
     yield bus
     taker.gate.set()
     bus.close(5)
+
+
+@contextlib.contextmanager
+def _at_work(bus):
+    bus.start()
+    yield bus
+    bus.close(5)
+
+
+@pytest.fixture
+def sleeps(monkeypatch):
+    """What the worker sleeps, in seconds, noted as it does so."""
+    slept, sleep = [], time.sleep
+    monkeypatch.setattr("loopscope.bus.time", types.SimpleNamespace(**vars(time)))
+    monkeypatch.setattr("loopscope.bus.time.sleep", lambda seconds: (slept.append(seconds), sleep(seconds)))
+    return slept
 
 
 @pytest.fixture
@@ -171,6 +193,54 @@ def test_release_of_the_held_step_keeps_the_order(bus, taker, hurried_threads):
 
     assert bus.flush(30)
     assert taker.taken == [number for number in range(5_000) for _ in range(2)]
+
+
+def test_worker_sleeps_between_stretches_of_work(taker, guard, sleeps):
+    """A batch that takes long is no single stretch: a loop of short steps has the interpreter in between."""
+    taker.take_seconds = 0.002
+    with _at_work(Bus(taker.take, taker.tick, guard, wake_at=1_000, on_end=taker.end)) as bus:
+        for number in range(20):
+            bus.put(step_frame(number))
+        wait_until(lambda: len(taker.taken) >= 19)
+
+    assert len([seconds for seconds in sleeps if seconds >= 0.002]) >= 10
+
+
+@pytest.mark.parametrize("wake_at", [1_000, 1], ids=["somebody waits", "it falls behind"])
+def test_worker_does_not_sleep_where_it_has_no_time(taker, guard, sleeps, wake_at):
+    """Then what is waited for, or would be dropped, comes first."""
+    taker.take_seconds = 0.002
+    taker.gate.clear()
+    with _at_work(Bus(taker.take, taker.tick, guard, wake_at=wake_at, on_end=taker.end)) as bus:
+        for number in range(20):
+            bus.put(step_frame(number))
+        asker = threading.Thread(target=bus.flush, args=(30,)) if wake_at > 1 else None
+        if asker is not None:
+            asker.start()
+            wait_until(lambda: bus._num_asked > 0)
+        taker.gate.set()
+        wait_until(lambda: len(taker.taken) >= 18)
+        num_sleeps = len([seconds for seconds in sleeps if seconds >= 0.002])
+        if asker is not None:
+            asker.join(30)
+
+    assert num_sleeps <= 1
+
+
+def test_steady_frames_do_not_keep_the_tick_away(taker, guard):
+    """Where frames come as fast as they are taken, what was taken is told now and then all the same."""
+    taker.take_seconds = 0.002
+    with _at_work(Bus(taker.take, taker.tick, guard, wake_at=4, on_end=taker.end)) as bus:
+        end = time.monotonic() + 1.5
+        number = 0
+        while time.monotonic() < end:
+            if len(bus._frames) < 20:
+                bus.put(step_frame(number))
+                number += 1
+            time.sleep(0.0001)
+        num_ticks = taker.num_ticks
+
+    assert num_ticks >= 3
 
 
 def test_flush_waits_for_the_device(bus, taker):

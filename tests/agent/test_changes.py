@@ -139,6 +139,61 @@ def test_forked_child_is_not_watched_and_ends() -> None:
     assert [report.step for report in memory.steps] == [0, 1]
 
 
+def _in_child(check: Callable[[], bool]) -> bool:
+    """Return what `check` finds in a forked child."""
+    child = os.fork()
+    if child == 0:
+        is_right = False
+        try:
+            is_right = check()
+        finally:
+            os._exit(0 if is_right else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_hooks_on_modules_stay_with_the_parent() -> None:
+    """A child that is forked in the middle of a sampled step has none of the hooks that are on the model for it."""
+    model, optimizer = _pair()
+    with _attach(model, optimizer, activations=True, inplace_armed_steps=0) as agent:
+        for _ in range(50):
+            _train(model, optimizer)
+            if any(module._forward_hooks for module in model):
+                break
+        assert any(module._forward_hooks for module in model)
+
+        assert _in_child(lambda: not any(module._forward_hooks for module in model))
+        assert agent.internal_errors == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_no_agent_stays_in_the_child_for_the_fault_of_another() -> None:
+    """Where taking out one hook fails in the child, the others are taken out all the same, and nothing runs."""
+    pairs = [_pair() for _ in range(2)]
+    agents = [_attach(*pair, name=name) for pair, name in zip(pairs, "ab", strict=True)]
+    parent = os.getpid()
+
+    def fail() -> None:
+        if os.getpid() != parent:
+            raise RuntimeError("cannot be taken out")
+
+    for agent in agents:
+        agent._hooks.on_remove(fail)
+
+    def check() -> bool:
+        spent = [agent._hooks.spent_ns for agent in agents]
+        for pair in pairs:
+            _train(*pair, 3)
+        is_idle = spent == [agent._hooks.spent_ns for agent in agents]
+        return is_idle and not any(agent.is_attached for agent in agents) and not _global_optimizer_pre_hooks
+
+    is_right = _in_child(check)
+    for agent in agents:
+        agent.detach()
+
+    assert is_right
+
+
 def test_large_gradient_that_stays_away_is_absent() -> None:
     """A gradient that is None again, of a tensor that is read in chunks, is NaN and no fault."""
     model = nn.ModuleList([nn.Linear(600, 600), nn.Linear(600, 600)])

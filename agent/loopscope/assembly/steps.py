@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,13 +134,14 @@ def _gradients(frame: StepFrame, scalars: Mapping[str, float]) -> GradientTable:
     if not norms.has_all:
         norms_P[~norms.is_present_P] = np.nan
     layout = parts[0].layout
+    squares_G = _sums_by_layer(table, squares_P)
     return GradientTable(
         layers=table.layers,
         names=table.names,
         layer_index_P=table.layer_index_P,
         norms=norms_P,
-        layer_norms=_layer_norms(table, squares_P, norms),
-        global_norm=math.sqrt(squares_P.sum()) if norms.has_all or norms.is_present_P.any() else math.nan,
+        layer_norms=_layer_norms(table, squares_G, norms),
+        global_norm=math.sqrt(sum(squares_G)) if norms.has_all or norms.is_present_P.any() else math.nan,
         global_norm_pre_clip=_global_before_clipping(frame, scalars, norms_P) if frame.clips else None,
         num_nonfinite=norms.num_nonfinite_P,
         is_nonfinite_count_exact=norms.has_exact_counts,
@@ -209,23 +210,23 @@ def _recount(norms: _Norms, part: Part, pieces_W: npt.NDArray[np.float64]) -> No
         norms.has_exact_counts = False
 
 
-def _layer_norms(table: Table, squares_P: npt.NDArray[np.float64], norms: _Norms) -> npt.NDArray[np.float64]:
-    num_layers = len(table.layers)
-    norms_G = np.sqrt(_sums_by_layer(table, squares_P))
+def _layer_norms(table: Table, squares_G: Sequence[float], norms: _Norms) -> npt.NDArray[np.float64]:
+    norms_G: npt.NDArray[np.float64] = np.sqrt(squares_G)
     if not norms.has_all:
-        num_present_G = np.bincount(table.layer_index_P, weights=norms.is_present_P, minlength=num_layers)
+        num_present_G = np.bincount(table.layer_index_P, weights=norms.is_present_P, minlength=len(table.layers))
         norms_G[num_present_G == 0] = np.nan
     return norms_G
 
 
-def _sums_by_layer(table: Table, values_P: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _sums_by_layer(table: Table, values_P: npt.NDArray[np.float64]) -> list[float]:
     if len(values_P) > _MANY_PARAMETERS:
         sums_G = np.bincount(table.layer_index_P, weights=values_P, minlength=len(table.layers))
-        return sums_G.astype(np.float64, copy=False)
+        sums: list[float] = sums_G.tolist()  # host sync: none, numpy
+        return sums
     sums = [0.0] * len(table.layers)
     for layer, value in zip(table.layer_index_P.tolist(), values_P.tolist(), strict=True):  # host sync: none, numpy
         sums[layer] += value
-    return np.array(sums)
+    return sums
 
 
 def _global_before_clipping(

@@ -109,7 +109,7 @@ class _Track:
         events: tuple[Event, ...] = ()
         if table.sample is not None and self._exploding is not None:
             events = self._compare_weights(report, table, float(row_C[0]))
-        if self._is_hot or (row_C > bound_C).any():
+        if self._is_hot or np.count_nonzero(row_C > bound_C):
             events += self._look(report, row_C.copy())
             np.minimum(row_C, bound_C, out=row_C)  # an anomaly must not become the measure of the next one
         else:

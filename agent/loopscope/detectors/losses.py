@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..records import Event, StepReport
 from .incidents import Incident, Incidents, Severity, event
 
 if TYPE_CHECKING:
-    from ..records import EpochReport, SelfReport
+    from ..records import EpochReport, Floats, SelfReport
 
 __all__ = ["DivergingRule", "LossCourse", "LossSpikeRule", "PlateauRule"]
 
@@ -197,32 +198,34 @@ class _Track:
         )
 
     def _renew(self, ratio: float) -> None:
-        ordered = sorted(self._losses)
-        median = self._median = ordered[len(ordered) // 2]
+        losses_N = np.array(self._losses)
+        ordered_N = np.sort(losses_N)
+        median = self._median = float(ordered_N[len(ordered_N) // 2])
         if self._num_losses < _BLOCK_STEPS:
             if self._lowest > 0 and self._diverging is not None:  # a step or two: only what runs away from them
-                self._highest = ordered[-1]
+                self._highest = float(ordered_N[-1])
                 self._diverge_bound = 25 * ratio * self._highest
             return
-        level = statistics.median(list(self._losses)[-_BLOCK_STEPS:])
-        sigma = _spread(ordered, median)
-        log_sigma = _log_spread(ordered) if self._lowest > 0 else 0.0
+        level = statistics.median(losses_N[-_BLOCK_STEPS:].tolist())
+        sigma = _spread(ordered_N)
+        log_sigma = _spread(np.log(ordered_N)) if self._lowest > 0 else 0.0
         is_first = self._num_losses == _BLOCK_STEPS
         if is_first:
             self._first = level
         if self._spike is not None and sigma == 0:  # most are the same (rewards that seldom come): no scale to judge by
             self._spike_bound = math.inf
         elif self._spike is not None and self._num_losses >= _SPIKE_WARMUP_STEPS:
-            height = max(self._spike.max_ratio * (ordered[-1] - median), self._spike.z_score * sigma)
+            height = max(self._spike.max_ratio * (float(ordered_N[-1]) - median), self._spike.z_score * sigma)
             self._spike_bound = max(median + height, self._spike.first_ratio * abs(self._first))
             if self._lowest > 0:
                 margin = min(self._spike.log_z_score * log_sigma, _LARGEST_LOG)
                 self._spike_bound = max(self._spike_bound, median * math.exp(margin))
         if self._diverging is not None:
-            self._bound_divergence(ordered, level, ratio, log_sigma, is_first=is_first)
+            spread = float(ordered_N[-1]) - float(ordered_N[0])
+            self._bound_divergence(level, ratio, sigma, log_sigma, spread, is_first=is_first)
 
     def _bound_divergence(
-        self, ordered: Sequence[float], level: float, ratio: float, log_sigma: float, *, is_first: bool
+        self, level: float, ratio: float, sigma: float, log_sigma: float, spread: float, *, is_first: bool
     ) -> None:
         rule = self._diverging
         assert rule is not None
@@ -232,10 +235,10 @@ class _Track:
             margin = min(rule.z_score * log_sigma, _LARGEST_LOG)
             self._diverge_bound = self._highest * max(ratio, math.exp(margin))
             return
-        if _spread(ordered, ordered[len(ordered) // 2]) == 0:  # as for spikes: no scale to judge by
+        if sigma == 0:  # as for spikes: no scale to judge by
             self._diverge_bound = math.inf
             return
-        spread = max(ordered[-1] - ordered[0], abs(self._first))
+        spread = max(spread, abs(self._first))
         self._highest = level if is_first else max(self._highest, min(level, self._highest + spread))
         self._diverge_bound = self._highest + rule.signed_ratio * spread
 
@@ -279,11 +282,8 @@ class _Progress:
         )
 
 
-def _log_spread(ordered: Sequence[float]) -> float:
-    logs = [math.log(loss) for loss in ordered]
-    return _spread(logs, logs[len(logs) // 2])
-
-
-def _spread(ordered: Sequence[float], median: float) -> float:
-    deviations = sorted(abs(value - median) for value in ordered)
-    return _MAD_TO_SIGMA * deviations[len(deviations) // 2]
+def _spread(ordered_N: Floats) -> float:
+    """Return the robust standard deviation of values that are in order."""
+    middle = len(ordered_N) // 2
+    with np.errstate(over="ignore"):
+        return _MAD_TO_SIGMA * float(np.sort(np.abs(ordered_N - ordered_N[middle]))[middle])

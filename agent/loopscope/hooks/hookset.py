@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import time
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from ..guard import Site
-from .patches import Finish, Observer, out_of_dynamo, patch_of
+from .patches import Observer, out_of_dynamo, patch_of
+from .relays import Relay
 from .replacements import replacement_of
 from .steps import await_steps
 
@@ -25,27 +25,22 @@ class HookSet:
 
     def __init__(self) -> None:
         self.spent_ns = 0
-        self._pid = os.getpid()
-        self._removers: list[Callable[[], None]] = []
-
-    @property
-    def num_hooks(self) -> int:
+        self._removers = contextlib.ExitStack()
+        self.num_hooks = 0
         """Hooks and patches in place."""
-        return len(self._removers)
+        self._relays: dict[tuple[int, str], Relay] = {}
 
     def patch(self, owner: Any, name: str, observer: Observer, site: Site) -> bool:
         """Observe calls of `owner.name` until `remove`; False where this torch has no such function."""
         if not hasattr(owner, name):
             return False
-        patch = patch_of(owner, name)
-        shielded = self._shield(observer, site)
-
-        def observe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
-            finish = shielded(args, kwargs)
-            return None if finish is None else self._shield(finish, site)
-
-        patch.add(observe)
-        self._removers.append(lambda: patch.discard(observe))
+        relay = self._relays.get((id(owner), name))
+        if relay is None:
+            relay, patch = Relay(self), patch_of(owner, name)
+            self._relays[id(owner), name] = relay
+            patch.add(relay)
+            self.on_remove(lambda: patch.discard(relay))
+        relay.add(observer, site)
         return True
 
     def replace(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
@@ -59,47 +54,38 @@ class HookSet:
             return False
         replacement = replacement_of(owner, name, wrap)
         replacement.retain()
-        self._removers.append(replacement.release)
+        self.on_remove(replacement.release)
         return True
 
     def before_step(self, callback: Callable[[Any, Any, Any], Any], site: Site) -> None:
         """Call back before each optimizer step of the process."""
-        hook = out_of_dynamo(self._shield(callback, site))
+        hook = out_of_dynamo(site.wrap(callback, self))
         await_steps()
-        self._removers.append(_remover(register_optimizer_step_pre_hook(hook)))
+        self.on_remove(_remover(register_optimizer_step_pre_hook(hook)))
 
     def after_step(self, callback: Callable[[Any, Any, Any], None], site: Site) -> None:
         """Call back after each optimizer step of the process that did not raise."""
-        hook = out_of_dynamo(self._shield(callback, site))
+        hook = out_of_dynamo(site.wrap(callback, self))
         await_steps()
-        self._removers.append(_remover(register_optimizer_step_post_hook(hook)))
+        self.on_remove(_remover(register_optimizer_step_post_hook(hook)))
 
     def shield(self, callback: Callable[..., Any], site: Site) -> Callable[..., Any]:
         """Return `callback` behind the guard and the cost clock, unseen by dynamo."""
-        return out_of_dynamo(self._shield(callback, site))
+        return out_of_dynamo(site.wrap(callback, self))
 
     def on_remove(self, callback: Callable[[], None]) -> None:
         """Have `callback` called by `remove`, in its turn."""
-        self._removers.append(callback)
+        self.num_hooks += 1
+        self._removers.callback(callback)
 
     def remove(self) -> None:
-        """Take everything out again, in reverse order; a second call does nothing."""
-        while self._removers:
-            self._removers.pop()()
+        """Take everything out again, in reverse order, also what comes after one that fails; then its error is raised.
 
-    def _shield(self, callback: Callable[..., Any], site: Site) -> Callable[..., Any]:
-        def shielded(*args: Any) -> Any:
-            if not site.is_enabled or os.getpid() != self._pid:
-                return None
-            start_ns = time.perf_counter_ns()
-            try:
-                with site:
-                    return callback(*args)
-            finally:
-                self.spent_ns += time.perf_counter_ns() - start_ns
-            return None
-
-        return shielded
+        A second call does nothing.
+        """
+        self._relays.clear()
+        self._removers.close()
+        self.num_hooks = 0
 
 
 def _remover(handle: Any) -> Callable[[], None]:

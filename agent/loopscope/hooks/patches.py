@@ -58,9 +58,25 @@ def patch_of(owner: Any, name: str) -> Patch:
 
 
 def out_of_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` such that dynamo neither traces nor compiles it or what it calls."""
+    """Return `function` such that dynamo neither traces nor compiles it or what it calls.
+
+    Where dynamo is not at work on this thread, a loop that compiles nothing, the switching off is left out: it takes
+    longer than many a callback.
+    """
     disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # torch
-    return disabled
+    eval_frame = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
+    active_callback = getattr(eval_frame, "get_eval_frame_callback", None)  # private; torch 2.13
+    if active_callback is None:
+        return disabled
+
+    @functools.wraps(disabled)  # with the marks on it, by which dynamo knows it while it traces a caller
+    def apart(*args: Any, **kwargs: Any) -> Any:
+        if active_callback() is None:
+            return function(*args, **kwargs)
+        return disabled(*args, **kwargs)
+
+    skip_code(apart)
+    return apart
 
 
 def skip_code(function: Callable[..., Any]) -> None:

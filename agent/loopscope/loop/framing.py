@@ -53,7 +53,7 @@ class Micro:
         return self.is_stepped or bool(self.taken_by)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepFacts:
     """What the clock says of a step."""
 

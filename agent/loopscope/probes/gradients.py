@@ -31,6 +31,7 @@ _MAX_EXACT_RECHECKS = 20
 _RECHECK_INTERVAL = 50
 _MAX_TINY_ROWS = 32
 """Parameters with such norms that are looked at again at a step; all of them are where the read is thorough."""
+_FEW_PIECES = 64  # up to which Python's own min and sum are faster than numpy's
 _SMALLEST_SQUARABLE = 1e-18
 """Norms below this lose their squares to float32's underflow and are taken again in float64."""
 
@@ -273,8 +274,9 @@ def _is_special(gradient: Tensor) -> bool:
 
 def _is_usual(pieces_W: npt.NDArray[np.floating]) -> bool:
     """Whether all norms are finite and can be squared; argmin takes NaN for the smallest, and half of min's time."""
-    if not len(pieces_W):
-        return True
+    if len(pieces_W) <= _FEW_PIECES:
+        pieces = pieces_W.tolist()  # host sync: none, a numpy array
+        return not pieces or (min(pieces) >= _SMALLEST_SQUARABLE and sum(pieces) < math.inf)  # NaN makes the sum NaN
     is_squarable = pieces_W[pieces_W.argmin()] >= _SMALLEST_SQUARABLE
     return bool(is_squarable and pieces_W[pieces_W.argmax()] < math.inf)
 

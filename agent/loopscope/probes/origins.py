@@ -78,21 +78,22 @@ class OriginProbe:
     def _see_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tensors = args[0] if args else kwargs.get("tensors", ())
         for root in (tensors,) if isinstance(tensors, Tensor) else tensors:
-            if type(root) is not Tensor or not root.is_cpu or root.numel() != 1 or root.dtype not in _EXPONENTS:
-                continue
-            if _is_finite(root):
+            is_finite = _is_finite(root)
+            if is_finite:
                 self._was_finite = True
-            elif self._was_finite and self._num_searches < _MAX_SEARCHES:
+            elif is_finite is not None and self._was_finite and self._num_searches < _MAX_SEARCHES:
                 self._was_finite = False
                 self._num_searches += 1
                 origin = find_origin(root, self._names())
                 self._found += [] if origin is None else [origin]
 
 
-def _is_finite(scalar: Tensor) -> bool:
-    """Read the memory itself: no operator runs, so that nothing takes it for a read of the user's."""
-    bits, exponent = _EXPONENTS[scalar.dtype]
-    return bool(bits.from_address(scalar.data_ptr()).value & exponent != exponent)
+def _is_finite(root: Any) -> bool | None:
+    """Whether a number on the CPU is finite, None where it is no such number; no operator runs that somebody sees."""
+    if type(root) is not Tensor or not root.is_cpu or root.numel() != 1 or root.dtype not in _EXPONENTS:
+        return None
+    bits, exponent = _EXPONENTS[root.dtype]
+    return bool(bits.from_address(root.data_ptr()).value & exponent != exponent)
 
 
 class _Node(NamedTuple):

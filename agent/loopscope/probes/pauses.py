@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +32,12 @@ class PauseProbe:
         """Listen to the collector."""
         listen = self._hooks.shield(self._see, self._site)
         gc.callbacks.append(listen)
-        self._hooks.on_remove(lambda: gc.callbacks.remove(listen))
+
+        def leave() -> None:
+            with contextlib.suppress(ValueError):  # somebody has emptied the list
+                gc.callbacks.remove(listen)
+
+        self._hooks.on_remove(leave)
 
     def remove(self) -> None:
         """Nothing beyond what the HookSet removes."""

@@ -128,7 +128,7 @@ class History:
         of_theirs = [index for index, layer in enumerate(layers) if layer in self._layers]
         of_ours = [self._layers[layers[index]] for index in of_theirs]
         tables = [report.gradients for report in reports if report.gradients is not None]
-        norms_KG = np.stack([table.layer_norms for table in tables])[:, of_theirs]
+        norms_KG = np.array([table.layer_norms for table in tables])[:, of_theirs]
         is_finite_KG = np.isfinite(norms_KG)
         bad_KG = np.isinf(norms_KG)
         for row in np.flatnonzero(~is_finite_KG.all(axis=1)):  # NaN is a gradient that is not finite, or none at all

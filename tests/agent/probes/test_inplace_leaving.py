@@ -54,6 +54,25 @@ def test_detached_by_another_thread_before_backward_it_leaves_in_the_step() -> N
         assert mode_stack() == []
 
 
+def test_detached_inside_a_backward_that_fails_it_is_not_armed_again() -> None:
+    """The failure comes after the agent has left: it is explained, and nothing is watched any more."""
+    x = torch.ones(2, requires_grad=True)
+    model, optimizer = model_and_optimizer()
+    with watch(model, optimizer, inplace_armed_steps=1) as watched:
+        train_once(model, optimizer)
+        exponential = (x * 1).exp()
+        loss = (exponential * 2).sum()
+        loss.register_hook(lambda gradient: watched.agent.detach())
+        exponential.add_(1)
+
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+        assert not watched.agent.is_attached
+        torch.ones(1).add(1)
+        assert mode_stack() == []
+
+
 def test_an_agent_whose_optimizer_is_collected_leaves() -> None:
     """It closes itself on its worker thread."""
     model, optimizer = model_and_optimizer()

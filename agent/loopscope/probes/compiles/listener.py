@@ -65,11 +65,13 @@ class Listener:
         )
         self._shield: Callable[[], Callable[..., Any]] = lambda: hooks.shield(self._begin, site)
         self._callback: Callable[..., Any] | None = None
+        self._handler: Any = None
+        """Dynamo's callbacks, None as long as dynamo is not there."""
 
     @property
     def is_in_place(self) -> bool:
         """Whether the loggers and dynamo's callbacks are as `start` left them; costs half a microsecond."""
-        handler = _callbacks()
+        handler = self._handler or _callbacks()
         return self._taps[0].is_open and (handler is None or self._callback in handler.start_callbacks)
 
     @property
@@ -81,7 +83,7 @@ class Listener:
         """Listen; a second call puts right what `torch._logging.set_logs` and `torch._dynamo.reset` took out."""
         for tap in self._taps:
             tap.open()
-        handler = _callbacks()
+        handler = self._handler = _callbacks()
         if handler is not None and self._callback not in handler.start_callbacks:
             self._callback = self._callback or self._shield()  # not before dynamo is there: it would import it
             handler.register_start_callback(self._callback)

@@ -71,8 +71,8 @@ class HookProbe:
         """Take our hooks off."""
         self._looks.retreat()
 
-    def end_step(self) -> None:
-        """A step has ended, on the training thread. Costs a microsecond where no audit is due."""
+    def end_step(self) -> Sequence[HookCount | HookSilence]:
+        """A step has ended, on the training thread; return what is new. Costs a microsecond where no audit is due."""
         if self._looks.is_on:
             self._pending += self._looks.end()
         self._steps_left -= 1
@@ -80,6 +80,7 @@ class HookProbe:
             self._audit()
         elif self._looks.wants_more:
             self._looks.begin(self._models())
+        return self.collect()
 
     def collect(self) -> Sequence[HookCount | HookSilence]:
         """Return what is new."""

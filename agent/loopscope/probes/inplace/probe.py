@@ -54,7 +54,7 @@ class InplaceProbe:
 
     def remove(self) -> None:
         """Disarm; the HookSet takes the patches out."""
-        self._steps_left = 0
+        self._steps_left, self._is_off = 0, True
         self._renew()
 
     def arm(self, steps: int) -> None:
@@ -62,14 +62,15 @@ class InplaceProbe:
         self._steps_left = max(self._steps_left, steps * self._num_optimizers)
         self._renew()
 
-    def end_step(self) -> None:
-        """A step has ended; on the training thread."""
+    def end_step(self) -> Sequence[InplaceNote]:
+        """A step has ended, on the training thread; return what is new."""
         if self._watch is not None and self._watch.thread == threading.get_ident():
             self._watch.end_step()
             self._tell()
             self._steps_left -= 1  # a step that nobody could watch does not count
         if self._steps_left or self._watch is not None or self._left_behind:
             self._renew()
+        return self.collect()
 
     def collect(self) -> Sequence[InplaceNote]:
         """Return what is new; any thread. What is only to be expected is told on the watched one."""
@@ -91,6 +92,8 @@ class InplaceProbe:
         self._watch = own if own is not None and own.retain(self, self._site, self._report) else None
 
     def _see_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Finish | None:
+        if self._watch is None and not self._depth:
+            return self._after_unwatched
         thread = threading.get_ident()
         depth = self._depth[thread] = self._depth.get(thread, 0) + 1
         roots = _roots(args, kwargs)
@@ -108,6 +111,11 @@ class InplaceProbe:
                 self._tell()
 
         return finish
+
+    def _after_unwatched(self, result: Any, is_done: bool) -> None:
+        if not is_done:
+            self._explain(sys.exc_info()[1], (), None)
+        self._tell()
 
     def _leave(self, thread: int) -> None:
         depth = self._depth.pop(thread, 1) - 1
@@ -137,6 +145,8 @@ class InplaceProbe:
 
     def _tell(self) -> None:
         """Tell what was found; what says less than another incident at the same line only where there is no other."""
+        if not self._found:
+            return
         found, self._found = self._found, {}
         for key, incidents in sorted(found.items(), key=lambda item: item[1][0].cause in _WEAK):
             place = incidents[0].place

@@ -40,6 +40,11 @@ class DeterminismReader:
             self._is_listening = True
             listen(self._hooks, self._site, self._handle)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was warned of since the last time."""
+        return bool(self._pending)
+
     def read(self) -> Sequence[NondeterminismNote]:
         """Return what was warned of since the last time."""
         return [self._pending.popleft() for _ in range(len(self._pending))]

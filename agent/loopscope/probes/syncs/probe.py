@@ -56,8 +56,8 @@ class SyncProbe:
         if self._watch is not None:
             self._watch.disarm()
 
-    def end_step(self) -> None:
-        """Arm or disarm for the step to come; on the training thread."""
+    def end_step(self) -> Sequence[Note]:
+        """Arm or disarm for the step to come, on the training thread; return what is new."""
         self._num_steps += 1
         self._determinism.look()
         if self._watch is not None and self._interval > 1:
@@ -65,9 +65,12 @@ class SyncProbe:
                 self._watch.arm()
             elif self._num_steps % self._interval == 1:
                 self._watch.disarm()
+        return self.collect()
 
     def collect(self) -> Sequence[Note]:
         """Return what is new; any thread."""
+        if self._reader is None and not self._determinism.has_news:
+            return ()
         notes: Sequence[Note] = self._reader.read() if self._reader is not None else ()
         further: list[Note] = [*self._determinism.read(), *(self._watch.read() if self._watch is not None else ())]
         return [*notes, *further] if further else notes

@@ -36,7 +36,7 @@ _FINDS_LENGTHS = "_VF._pad_packed_sequence("
 """Puts the lengths of padded sequences into an empty tensor of the host."""
 _MACHINERY = (
     *(os.path.join(torch.__path__[0], name) for name in ("_dynamo", "_compile.py", "_ops.py")),  # noqa: PTH118 - as text
-    os.path.dirname(run.__code__.co_filename),  # noqa: PTH120 - as code objects have it
+    *(os.path.dirname(own.__code__.co_filename) for own in (run, out_of_dynamo)),  # noqa: PTH120 - as code objects have it
 )
 """Lies between a line and the modes that see its operators."""
 
