@@ -141,9 +141,11 @@ def test_addresses_answer_while_training(session: Session) -> None:
 
 def test_healthy_run_has_nothing_to_act_on(session: Session) -> None:
     """No event above `info`: neither in the log nor printed."""
-    events = [entry["kind"] for entry in jsonl.read(session.log) if entry["type"] == "event"]
+    events = [entry for entry in jsonl.read(session.log) if entry["type"] == "event"]
+    of_the_machine = {"step_time_outlier"}  # it may well have held up a step
 
-    assert events == ["device_sync"]
+    assert {event["severity"] for event in events} == {"info"}
+    assert [event["kind"] for event in events if event["kind"] not in of_the_machine] == ["device_sync"]
     assert re.findall(r"^ *(?:warning|critical): ", session.text, re.MULTILINE) == []
 
 
