@@ -206,7 +206,7 @@ class _Track:
                 self._highest = float(ordered_N[-1])
                 self._diverge_bound = 25 * ratio * self._highest
             return
-        level = statistics.median(losses_N[-_BLOCK_STEPS:].tolist())
+        level = statistics.median(losses_N[-_BLOCK_STEPS:].tolist())  # host sync: none, numpy
         sigma = _spread(ordered_N)
         log_sigma = _spread(np.log(ordered_N)) if self._lowest > 0 else 0.0
         is_first = self._num_losses == _BLOCK_STEPS

@@ -66,7 +66,8 @@ class VanishingGradient:
         track.num_steps += 1
         if track.num_steps % _LOOK_STEPS or len(table.layers) < 2 or not math.isfinite(table.global_norm):
             return ()
-        if track.is_quiet and not _has_low(table.layer_norms.tolist(), self._rule.ratio * _CLOSE_FACTOR):
+        norms = table.layer_norms.tolist()  # host sync: none, numpy
+        if track.is_quiet and not _has_low(norms, self._rule.ratio * _CLOSE_FACTOR):
             track.incident.see_calm()
             return ()
         ratio_G = _ratios(table.layer_norms)
