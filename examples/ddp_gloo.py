@@ -40,7 +40,8 @@ def train(rank: int, rendezvous: str) -> None:
         lines = page.read().decode().splitlines()
     steps = next(line for line in lines if line.startswith("loopscope_steps_total"))
     norm = agent.latest.gradients.global_norm  # of the reduced gradients: the same on every rank
-    print(f"rank {rank}: {steps}, epochs {len(agent.epochs)}, loss {agent.latest.loss:.4f}, gradient norm {norm:.6f}")
+    seen = f"{steps}, epochs {len(agent.epochs)}, loss {agent.latest.loss:.4f}, gradient norm {norm:.6f}"
+    print(f"rank {rank}: {seen}\n", end="")  # in one write: print's own end is a second, and the other rank comes between
     agent.detach()
     dist.destroy_process_group()
 

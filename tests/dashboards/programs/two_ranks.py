@@ -52,7 +52,7 @@ def train(rank: int, rendezvous: str) -> None:
         loopscope.attach(replicated, ddp, name="ddp", port=0, run="two-ranks", log_events=False),
         loopscope.attach(sharded, fsdp, name="fsdp", port=0, run="two-ranks", log_events=False),
     ]
-    print(agents[0].url, flush=True)
+    print(f"{agents[0].url}\n", end="", flush=True)  # in one write, between which no other rank's comes
     slow = torch.randn(256, 256)
     while True:
         for batch, targets in loader:
