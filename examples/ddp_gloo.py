@@ -41,7 +41,7 @@ def train(rank: int, rendezvous: str) -> None:
     steps = next(line for line in lines if line.startswith("loopscope_steps_total"))
     norm = agent.latest.gradients.global_norm  # of the reduced gradients: the same on every rank
     seen = f"{steps}, epochs {len(agent.epochs)}, loss {agent.latest.loss:.4f}, gradient norm {norm:.6f}"
-    print(f"rank {rank}: {seen}\n", end="")  # in one write: print's own end is a second, and the other rank comes between
+    print(f"rank {rank}: {seen}\n", end="")  # one write: no other rank between it and its end
     agent.detach()
     dist.destroy_process_group()
 
