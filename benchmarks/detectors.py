@@ -37,7 +37,7 @@ def main() -> None:
         reports = list(_reports(begin, min(begin + _BLOCK, arguments.steps), layers))
         start = time.process_time()
         for report in reports:
-            num_events += len(judge.judge(report))
+            num_events += len(judge.judge(report).events)
         spent += time.process_time() - start
         sizes.append(_size(judge))
     print(

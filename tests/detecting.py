@@ -29,7 +29,7 @@ def alarms(reports: Sequence[StepReport]) -> list[Event]:
     """Return the events of warning and above of all default detectors, with their causes, in their order."""
     ranks = {layer: rank for rank, layer in enumerate(next((r.gradients.layers for r in reports if r.gradients), ()))}
     judge = Judge(run_info(layer_ranks=ranks), default_detectors(), Guard(strict=True))
-    return [event for report in reports for event in judge.judge(report) if event.severity != "info"]
+    return [event for report in reports for event in judge.judge(report).events if event.severity != "info"]
 
 
 def noise(num_steps: int, num_columns: int = 3, *, sigma: float = 0.3, seed: int = 0) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -109,6 +109,19 @@ class Guard:
                     if self.strict:
                         raise
         return results
+
+    def each(self, site: Site, call: Callable[[Any], Iterable[Any]], items: Iterable[Any]) -> Iterator[Sequence[Any]]:
+        """Yield what `call` returns for each item, nothing where it fails: as `with site:` around each, but cheaper."""
+        for item in items:
+            results: Sequence[Any] = ()
+            if site.is_enabled:
+                try:
+                    results = tuple(call(item))
+                except Exception as fault:
+                    self.note(site, fault)
+                    if self.strict:
+                        raise
+            yield results
 
     def leave(self) -> None:
         """Switch all sites off for good."""

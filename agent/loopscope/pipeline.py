@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from .activity import Activity, Moment
-from .assembly import Assembler
+from .assembly import Assembler, with_notes
+from .delivery import Delivery
 from .epochs import EpochAggregator
 from .frames import EpochMark, Frame, Notes, StepFrame
 from .guard import Guard, Site
-from .judging import Judge
-from .notes import AllocatorNote, Note, PauseNote
+from .judging import Judge, Verdict
+from .notes import Note, PauseNote
 from .protocols import Detector, Exporter
 from .records import (
     EpochReport,
@@ -22,17 +22,20 @@ from .records import (
     HookCount,
     HookSilence,
     NonfiniteOrigin,
-    Record,
     RunInfo,
     SelfReport,
     StepReport,
-    SyncCount,
 )
 
 __all__ = ["Pipeline"]
 
 _SELF_REPORT_SECONDS = 1.0
 _MEMORY_SECONDS = 0.05
+_BATCH_REPORTS = 8
+_BATCH_SECONDS = 0.3e-3
+"""Reports are made until there are so many, or for so long, and then judged and sent one stage after the other: what a
+stage needs is at hand then, which takes a fifth off the worker's time; large models' reports go one by one as ever.
+"""
 _OF_STEPS = (NonfiniteOrigin, PauseNote, HookCount, HookSilence)
 """Notes that tell of a step and are no events by themselves."""
 _MAX_KEPT = 64
@@ -56,13 +59,16 @@ class Pipeline:
         self._info, self._guard, self._report_self, self._read_memory = info, guard, report_self, read_memory
         self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
         self._judge = Judge(info, detectors, guard)
-        self._exporters = [(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
+        self._delivery = Delivery(exporters, guard)
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
         self._activity, self._activity_site = Activity(info), guard.at("activity")
         self._window_steps = window_steps
         self._epochs: dict[str | None, EpochAggregator] = {}
         self._lost: dict[str | None, StepFrame] = {}
         """The latest frame that could not be made a report; the next one of its optimizer takes its counts over."""
+        self._waiting: deque[tuple[StepReport, Sequence[Note]]] = deque()
+        """Reports that are not judged yet."""
+        self._batch_end_seconds = 0.0
         self._kept: deque[Note] = deque(maxlen=_MAX_KEPT)
         """What was noted in the middle of a step: it belongs to the report of that step."""
         self._latest: StepReport | None = None
@@ -71,43 +77,29 @@ class Pipeline:
         self._has_news = True
         self.first_step_seconds: float | None = None
         self.last_step_seconds: float | None = None
-        self._busy: Exporter | None = None
-        """The exporter at work, or the last one that was."""
         self.is_closed = False
 
     def start(self) -> None:
         """Give the exporters their first record."""
-        self._export(self._info)
+        self._delivery.put(self._info)
         self._tell_self()
-        self._flush()
+        self._delivery.flush()
 
     def take(self, frame: Frame) -> None:
-        """Take one frame through."""
+        """Take one frame in; what comes of it is sent with the frames that follow, or at the next `tick`."""
         self._has_news = True
+        if isinstance(frame, StepFrame):
+            self._take_step(frame)
+            return
+        self._work()
         if isinstance(frame, EpochMark):
             self._end_epochs(frame)
-            return
-        if isinstance(frame, Notes):
-            self.take_notes(frame)
-            return
-        report = self._assemble(frame)
-        if report is not None:
-            self._take_report(report, frame.notes)
-
-    def take_notes(self, notes: Notes) -> None:
-        """Take in what was noted outside the steps: its events bear the number of the step to come."""
-        latest = self._latest
-        step = self._info.initial_step if latest is None else latest.step + (latest.skipped is None)
-        epoch = self._info.initial_epoch if latest is None else latest.epoch
-        moment = Moment(step, epoch, notes.time_unix_seconds)
-        for event in self._judge.group(self._tell_notes(notes.notes, moment)):
-            self._export(event)
-        self._kept += (note for note in notes.notes if isinstance(note, _OF_STEPS))
-        self._tell_activity()
-        self._has_news = True
+        else:
+            self._take_notes(frame)
 
     def tick(self) -> None:
-        """Flush what this batch of frames brought, and about once a second say how we are."""
+        """Send and flush what this batch of frames brought, and about once a second say how we are."""
+        self._work()
         now_seconds = time.monotonic()
         if now_seconds - self._self_seconds >= _SELF_REPORT_SECONDS:
             self._self_seconds = now_seconds
@@ -117,29 +109,32 @@ class Pipeline:
             self._has_news = True
         if self._has_news:
             self._has_news = False
-            self._flush()
+            self._delivery.flush()
 
     def close(self) -> None:
         """Send the last word and close the exporters; a second call does nothing."""
         if self.is_closed:
             return
         self.is_closed = True
+        self._work()
         self._announce_disabled()
         self._tell_activity()
         self._tell_self()
-        self._flush()
-        for exporter, site in self._exporters:
-            self._busy = exporter
-            with site:
-                exporter.close()
+        self._delivery.close()
 
     def abandon(self) -> None:
         """Close the exporters in place of a worker that hangs, but the one that it hangs in; any thread."""
         self.is_closed = True
-        for exporter, site in self._exporters:
-            if exporter is not self._busy:
-                with site:
-                    exporter.close()
+        self._delivery.abandon()
+
+    def _take_step(self, frame: StepFrame) -> None:
+        if not self._waiting:
+            self._batch_end_seconds = time.monotonic() + _BATCH_SECONDS
+        report = self._assemble(frame)
+        if report is not None:
+            self._waiting.append((report, frame.notes))
+            if len(self._waiting) >= _BATCH_REPORTS or time.monotonic() > self._batch_end_seconds:
+                self._work()
 
     def _assemble(self, frame: StepFrame) -> StepReport | None:
         lost = self._lost.pop(frame.optimizer, None)
@@ -155,7 +150,31 @@ class Pipeline:
                 values.release()
         return None
 
-    def _take_report(self, report: StepReport, notes: Sequence[Note]) -> None:
+    def _work(self) -> None:
+        """Judge the reports that wait, and send what comes of them."""
+        while self._waiting:
+            reports, noted = self._next_batch()
+            verdicts = self._judge.judge_all(reports, noted)
+            for report, verdict in zip(reports, verdicts, strict=True):
+                self._conclude(report, verdict)
+        self._delivery.send()
+
+    def _next_batch(self) -> tuple[list[StepReport], list[Sequence[Event]]]:
+        """Take out what waits, up to the end of a window, whose own report is judged before the next step's."""
+        reports: list[StepReport] = []
+        noted: list[Sequence[Event]] = []
+        left = {optimizer: aggregator.num_steps_left for optimizer, aggregator in self._epochs.items()}
+        while self._waiting:
+            report, events = self._complete(*self._waiting.popleft())
+            reports.append(report)
+            noted.append(events)
+            left[report.optimizer] = left.get(report.optimizer, self._window_steps) - report.num_steps
+            if left[report.optimizer] <= 0:
+                break
+        return reports, noted
+
+    def _complete(self, report: StepReport, notes: Sequence[Note]) -> tuple[StepReport, Sequence[Event]]:
+        """Return the report with what was noted of its step, and the events of that."""
         self.first_step_seconds = self.first_step_seconds or report.time_unix_seconds
         self.last_step_seconds = report.time_unix_seconds
         noted: Sequence[Event] = ()
@@ -167,22 +186,24 @@ class Pipeline:
             report = dataclasses.replace(report, memory_bytes=self._read_memory())
         if notes:
             noted = self._tell_notes(notes, Moment(report.step, report.epoch, report.time_unix_seconds))
-            report = _with_notes(report, notes, noted)
-        events = self._judge.judge(report, noted)
-        if events:
-            report = dataclasses.replace(report, events=tuple(events))
+            report = with_notes(report, notes, noted)
+        return report, noted
+
+    def _conclude(self, report: StepReport, verdict: Verdict) -> None:
+        if verdict.events:
+            report = dataclasses.replace(report, events=tuple(verdict.events))
         self._latest = report
-        self._export(report)
-        for event in events:
-            self._export(event)
-        for health in self._judge.health(report.step, report.time_unix_seconds):
-            self._export(health)
+        self._delivery.put(report)
+        for event in verdict.events:
+            self._delivery.put(event)
+        if verdict.health is not None:
+            self._delivery.put(verdict.health)
         if self._epochs_site.is_enabled:
             with self._epochs_site:
                 aggregator = self._epochs.get(report.optimizer)
                 if aggregator is None:
                     aggregator = self._epochs[report.optimizer] = EpochAggregator(self._window_steps)
-                self._take_epochs([aggregator.add(report, self._judge.layers.get(report.optimizer, {}))])
+                self._take_epochs([aggregator.add(report, verdict.layers.get(report.optimizer, {}))])
 
     def _end_epochs(self, mark: EpochMark) -> None:
         for aggregator in self._epochs.values():
@@ -195,9 +216,20 @@ class Pipeline:
     def _take_epochs(self, reports: Iterable[EpochReport | None]) -> None:
         for report in reports:
             if report is not None:
-                self._export(report)
-                for event in self._judge.judge(report):
-                    self._export(event)
+                self._delivery.put(report)
+                for event in self._judge.judge(report).events:
+                    self._delivery.put(event)
+
+    def _take_notes(self, notes: Notes) -> None:
+        """Take in what was noted outside the steps: its events bear the number of the step to come."""
+        latest = self._latest
+        step = self._info.initial_step if latest is None else latest.step + (latest.skipped is None)
+        epoch = self._info.initial_epoch if latest is None else latest.epoch
+        moment = Moment(step, epoch, notes.time_unix_seconds)
+        for event in self._judge.group(self._tell_notes(notes.notes, moment)):
+            self._delivery.put(event)
+        self._kept += (note for note in notes.notes if isinstance(note, _OF_STEPS))
+        self._tell_activity()
 
     def _tell_notes(self, notes: Sequence[Note], moment: Moment) -> Sequence[Event]:
         if self._activity_site.is_enabled:
@@ -208,33 +240,19 @@ class Pipeline:
     def _tell_activity(self) -> None:
         report = self._activity.report(time.time())
         if report is not None:
-            self._export(report)
-
-    def _export(self, record: Record) -> None:
-        for exporter, site in self._exporters:
-            if site.is_enabled:
-                self._busy = exporter
-                with site:
-                    exporter.export(record)
-
-    def _flush(self) -> None:
-        for exporter, site in self._exporters:
-            if site.is_enabled:
-                self._busy = exporter
-                with site:
-                    exporter.flush()
+            self._delivery.put(report)
 
     def _tell_self(self) -> None:
         site: Site = self._guard.at("self_report")
         if site.is_enabled:
             with site:
-                self._export(self._report_self())
+                self._delivery.put(self._report_self())
 
     def _announce_disabled(self) -> None:
         for part in self._guard.disabled():
             if part not in self._announced:
                 self._announced.add(part)
-                self._export(self._disabled_event(part))
+                self._delivery.put(self._disabled_event(part))
 
     def _disabled_event(self, part: str) -> Event:
         latest = self._latest
@@ -251,40 +269,3 @@ class Pipeline:
             rank=self._info.rank,
             time_unix_seconds=time.time(),
         )
-
-
-def _with_notes(report: StepReport, notes: Sequence[Note], noted: Sequence[Event]) -> StepReport:
-    syncs = tuple(note for note in notes if isinstance(note, SyncCount))
-    found = (note for note in notes if isinstance(note, NonfiniteOrigin))
-    origin = next(found, None) if _is_nonfinite(report) else None  # else it is of a loss that is not this loop's
-    hooks = tuple(note for note in notes if isinstance(note, HookCount | HookSilence))
-    return dataclasses.replace(
-        report, syncs=syncs, hooks=hooks, origin=origin, pauses=_pauses(notes), events=tuple(noted)
-    )
-
-
-def _is_nonfinite(report: StepReport) -> bool:
-    is_bad_loss = report.loss is not None and not math.isfinite(report.loss)
-    return is_bad_loss or (report.gradients is not None and bool(report.gradients.num_nonfinite.any()))
-
-
-def _pauses(notes: Sequence[Note]) -> dict[str, float]:
-    pauses: dict[str, float] = {}
-    for note in notes:
-        if isinstance(note, PauseNote):
-            pauses["garbage_collection"] = pauses.get("garbage_collection", 0.0) + note.seconds
-        elif isinstance(note, AllocatorNote) and note.event != "free":
-            name = f"allocator_{note.event}"
-            pauses[name] = pauses.get(name, 0.0) + note.count
-    return pauses
-
-
-def _named(exporters: Sequence[Exporter]) -> dict[str, Exporter]:
-    """Return the exporters by the name of their guard site: two of the same name must not switch each other off."""
-    named: dict[str, Exporter] = {}
-    for exporter in exporters:
-        site, number = f"exporter.{exporter.name}", 2
-        while site in named:
-            site, number = f"exporter.{exporter.name}-{number}", number + 1
-        named[site] = exporter
-    return named

@@ -83,7 +83,7 @@ def _judge(
         yield report
         judge = judges.get(_key(report))
         if judge is not None:
-            yield from judge.judge(report, noted)
+            yield from judge.judge(report, noted).events
 
 
 def _key(record: Any) -> tuple[str, str, int | None]:

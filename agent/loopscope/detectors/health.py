@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..records import HEALTHY, Anomaly, Event, LayerState
-from .incidents import Incident, Incidents
 
 __all__ = ["ENDURING", "STATE_OF", "Health"]
 
@@ -26,15 +25,13 @@ ENDURING = frozenset({"inplace_corruption"})
 
 
 class Health:
-    """What is open among the incidents of all detectors; `look` costs a microsecond where nothing has changed."""
+    """What is open among the incidents of all detectors."""
 
-    def __init__(self, detectors: Iterable[object]) -> None:
-        listed = (getattr(each, "incidents", None) for each in detectors)
-        self._sources = [each for each in listed if isinstance(each, Incidents)]  # others may call theirs so as well
-        self._tracked: list[Anomaly] = []
+    def __init__(self) -> None:
+        self._tracked: dict[int, tuple[Anomaly, ...]] = {}
+        """By the number of the detector."""
         self._enduring: dict[str, Anomaly] = {}
         self._open: tuple[Anomaly, ...] = ()
-        self._num_changes = 0
         self.layers: Mapping[str | None, Mapping[str, LayerState]] = {}
         """By optimizer, the layers that are not healthy."""
 
@@ -49,7 +46,7 @@ class Health:
                 self._enduring[event.kind] = _found(event)
                 has_changed = True
         if has_changed:
-            self._open = tuple(sorted([*self._tracked, *self._enduring.values()], key=_step))
+            self._open = self._now()
         return has_changed
 
     @property
@@ -57,18 +54,18 @@ class Health:
         """What is open, the oldest first."""
         return self._open
 
-    def look(self) -> bool:
-        """Take stock; return whether anything has opened, closed, moved or got worse."""
-        num_changes = sum([source.num_changes for source in self._sources])
-        if num_changes == self._num_changes:
-            return False
-        self._num_changes = num_changes
-        self._tracked = [_anomaly(incident) for source in self._sources for incident in source.open()]
-        now = tuple(sorted([*self._tracked, *self._enduring.values()], key=_step))
+    def take(self, changes: Mapping[int, tuple[Anomaly, ...]]) -> bool:
+        """Take in what is open of some detectors; return whether anything has opened, closed, moved or got worse."""
+        self._tracked |= changes
+        now = self._now()
         if now == self._open:
             return False
         self._open, self.layers = now, _states(now)
         return True
+
+    def _now(self) -> tuple[Anomaly, ...]:
+        tracked = (anomaly for _, anomalies in sorted(self._tracked.items()) for anomaly in anomalies)
+        return tuple(sorted([*tracked, *self._enduring.values()], key=_step))
 
 
 def _step(anomaly: Anomaly) -> int:
@@ -78,16 +75,6 @@ def _step(anomaly: Anomaly) -> int:
 def _found(event: Event) -> Anomaly:
     layers = () if event.layer is None else (event.layer,)
     return Anomaly(kind=event.kind, severity=event.severity, optimizer=event.optimizer, step=event.step, layers=layers)
-
-
-def _anomaly(incident: Incident) -> Anomaly:
-    return Anomaly(
-        kind=incident.kind,
-        severity=incident.severity.name.lower(),
-        optimizer=incident.optimizer,
-        step=incident.step,
-        layers=incident.layers,
-    )
 
 
 def _states(anomalies: Sequence[Anomaly]) -> dict[str | None, dict[str, LayerState]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from ..records import Event, StepReport
+from ..records import Anomaly, Event, StepReport
 
 __all__ = ["Incident", "Incidents", "Severity", "event", "origin"]
 
@@ -93,9 +93,19 @@ class Incidents:
         self._all = [incident for incident in self._all if incident.optimizer != optimizer]
         self.num_changes += 1
 
-    def open(self) -> list[Incident]:
-        """Return those that are open."""
-        return [incident for incident in self._all if incident.severity]
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """Return those that are open, as they are now."""
+        return tuple(_anomaly(incident) for incident in self._all if incident.severity)
+
+
+def _anomaly(incident: Incident) -> Anomaly:
+    return Anomaly(
+        kind=incident.kind,
+        severity=incident.severity.name.lower(),
+        optimizer=incident.optimizer,
+        step=incident.step,
+        layers=incident.layers,
+    )
 
 
 def event(report: StepReport, kind: str, severity: Severity, message: str, remedy: str, **fields: Any) -> Event:

@@ -37,6 +37,11 @@ class EpochAggregator:
         """The latest statistics of each kind of report."""
         self._start_epoch()
 
+    @property
+    def num_steps_left(self) -> int:
+        """Steps until the window is complete."""
+        return self._window_steps - self._window.counts.num_steps
+
     def add(self, report: StepReport, states: Mapping[str, LayerState] = MappingProxyType({})) -> EpochReport | None:
         """Take in a report and the layers that are not healthy; return that of the window which it completes."""
         self._last = report

@@ -33,27 +33,34 @@ class Source:
         return incident
 
 
+def look(health: Health, source: Source) -> Health:
+    """Return the health after it has taken in what is open."""
+    health.take({0: source.incidents.anomalies()})
+    return health
+
+
 def states(health: Health, optimizer: str | None = None) -> dict[str, tuple[str, str]]:
     """Return state and rule by layer."""
     return {layer: (state.state, state.rule) for layer, state in health.layers.get(optimizer, {}).items()}
 
 
 def test_what_opens_and_closes_is_seen_once():
-    """A look says whether anything has changed since the last one."""
+    """Taking in what is open says whether anything has changed since the last time."""
     source = Source()
-    health = Health([source])
-    assert not health.look()
+    health = Health()
+    assert not health.take({0: source.incidents.anomalies()})
     incident = source.open("exploding_gradient")
 
-    assert (health.look(), health.look()) == (True, False)
+    assert [health.take({0: source.incidents.anomalies()}) for _ in range(2)] == [True, False]
     assert [(each.kind, each.severity, each.step, each.layers) for each in health.anomalies] == [
         ("exploding_gradient", "warning", 3, ("body",))
     ]
     incident.see(Severity.CRITICAL, 9)
-    assert health.look()
+    assert health.take({0: source.incidents.anomalies()})
     assert [(each.severity, each.step) for each in health.anomalies] == [("critical", 3)]
     incident.close()
-    assert (health.look(), health.anomalies, health.layers) == (True, (), {})
+    assert health.take({0: source.incidents.anomalies()})
+    assert (health.anomalies, health.layers) == ((), {})
 
 
 @pytest.mark.parametrize(("kind", "state"), STATE_OF.items())
@@ -61,8 +68,7 @@ def test_a_layer_is_in_the_state_of_its_anomaly(kind, state):
     """Each kind that tells of a layer's gradient has one of the catalog's states."""
     source = Source()
     source.open(kind)
-    health = Health([source])
-    health.look()
+    health = look(Health(), source)
 
     assert states(health) == {"body": (state, kind)}
     assert state in HEALTH_STATES
@@ -75,8 +81,7 @@ def test_the_worst_state_wins():
     source.open("gradient_spike", ("stem", "body", "head"))
     source.open("nonfinite_gradient", ("body",))
     source.open("vanishing_gradient", ("stem", "body"))
-    health = Health([source])
-    health.look()
+    health = look(Health(), source)
 
     assert states(health) == {
         "stem": ("vanishing", "vanishing_gradient"),
@@ -90,8 +95,7 @@ def test_info_and_other_kinds_make_no_layer_ill():
     source = Source()
     source.open("frozen_layer")
     source.open("nonfinite_gradient", severity=Severity.INFO)
-    health = Health([source])
-    health.look()
+    health = look(Health(), source)
 
     assert states(health) == {}
     assert len(health.anomalies) == 2
@@ -102,8 +106,7 @@ def test_optimizers_have_layers_of_their_own():
     source = Source()
     source.open("dead_layer", optimizer="critic")
     source.open("gradient_spike", optimizer="generator")
-    health = Health([source])
-    health.look()
+    health = look(Health(), source)
 
     assert states(health, "critic") == {"body": ("dead", "dead_layer")}
     assert states(health, "generator") == {"body": ("unstable", "gradient_spike")}
@@ -125,17 +128,17 @@ def test_detectors_of_others_need_no_incidents(incidents):
     judge = Judge(run_info(), [theirs, source], guard)
     source.open("dead_layer")
 
-    assert list(judge.judge(step_report())) == []
-    assert [len(each.anomalies) for each in judge.health(0, 0.0)] == [1]
-    assert list(judge.health(0, 0.0)) == []
+    verdicts = [judge.judge(step_report()) for _ in range(2)]
+    assert [list(verdict.events) for verdict in verdicts] == [[], []]
+    assert [None if each.health is None else len(each.health.anomalies) for each in verdicts] == [1, None]
 
 
 def test_a_healthy_run_has_no_report():
     """Where nothing was ever wrong there is nothing to say."""
     judge = Judge(run_info(), default_detectors(), Guard(strict=True))
     for report in reports_of(noise(300)):
-        assert list(judge.judge(report)) == []
-        assert list(judge.health(report.step, 0.0)) == []
+        verdict = judge.judge(report)
+        assert (list(verdict.events), verdict.health) == ([], None)
 
 
 def test_health_follows_a_run():
@@ -143,10 +146,7 @@ def test_health_follows_a_run():
     norms = noise(300, sigma=0.1)
     norms[100:110, 1] *= 1e3
     judge = Judge(run_info(), default_detectors(), Guard(strict=True))
-    found = []
-    for report in reports_of(norms):
-        judge.judge(report)
-        found += judge.health(report.step, 0.0)
+    found = [verdict.health for verdict in map(judge.judge, reports_of(norms)) if verdict.health is not None]
 
     assert [each.kind for each in found[0].anomalies] == ["exploding_gradient"]
     assert 100 <= found[0].step < 105
@@ -157,7 +157,7 @@ def test_health_follows_a_run():
 
 def test_a_corruption_stays_open_and_becomes_no_better():
     """What is corrupted on a watched step is on every one; later and milder news change nothing."""
-    health = Health([])
+    health = Health()
 
     assert health.note([event("inplace_corruption", "warning", 1, layer=None)])
     assert health.note([event("inplace_corruption", "critical", 2, layer=None)])

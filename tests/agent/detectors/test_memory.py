@@ -100,7 +100,7 @@ def test_it_closes_when_the_growth_ends():
     for step, size in enumerate(sizes):
         detector.see(step_report(step, memory_bytes=int(size * MIB)))
 
-    assert detector.incidents.open() == []
+    assert detector.incidents.anomalies() == ()
 
 
 def test_memory_of_its_own_is_bounded():
