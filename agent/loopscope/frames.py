@@ -24,6 +24,7 @@ __all__ = [
     "Layout",
     "Notes",
     "Part",
+    "Runs",
     "SampleFrame",
     "StepFrame",
     "Table",
@@ -105,14 +106,38 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Whose the elements of a sample are; those of a parameter lie together: R runs, by where they begin."""
+
+    owner_S: npt.NDArray[np.int64]
+    owner_R: npt.NDArray[np.int64]
+    start_R: npt.NDArray[np.int64]
+    num_R: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, owner_S: npt.NDArray[np.int64]) -> Runs:
+        """Return the runs of sampled elements by the parameters that they belong to."""
+        start_R = np.flatnonzero(np.diff(owner_S, prepend=-1))
+        return cls(
+            owner_S=owner_S, owner_R=owner_S[start_R], start_R=start_R, num_R=np.diff(start_R, append=len(owner_S))
+        )
+
+    def sums(self, values_S: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return the sum of each run in float64 [R]."""
+        sums_R: npt.NDArray[np.float64] = np.add.reduceat(values_S, self.start_R, dtype=np.float64)
+        return sums_R
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleFrame:
     """What was sampled on one device: columns max_abs [M], weight_pieces [W], gradient [S], weight and update [T]."""
 
     values: Values
     max_abs_owner_M: npt.NDArray[np.int64]
     weight_owner_W: npt.NDArray[np.int64]
-    gradient_owner_S: npt.NDArray[np.int64]
-    weight_owner_T: npt.NDArray[np.int64]
+    gradient_runs: Runs
+    weight_runs: Runs
+    """Of weight and update."""
     has_update: bool
 
 

@@ -106,7 +106,7 @@ def _table(table: GradientTable | None, left_out: Collection[str]) -> str:
     if table is None:
         return "null"
     is_nan: dict[str, Flags] = {}
-    if table.num_nonfinite.any():
+    if table.has_nonfinite:
         is_nan = dict.fromkeys(_NAN_COLUMNS_P, table.is_nonfinite)
         is_nan |= dict.fromkeys(_NAN_COLUMNS_G, table.layer_num_nonfinite > 0)
     sample = "null" if table.sample is None else _object(table.sample, left_out, is_nan)

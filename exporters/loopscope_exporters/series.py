@@ -207,7 +207,7 @@ class AgentSeries:
         self._put_layers(points, "loopscope.gradient.norm", optimizer, table, table.layer_norms, may_be_nan=True)
         norms = {"pre_clip": table.global_norm_pre_clip, "post_clip": table.global_norm}
         for stage, norm in norms.items():
-            if norm is not None and (not math.isnan(norm) or table.num_nonfinite.any()):
+            if norm is not None and (not math.isnan(norm) or table.has_nonfinite):
                 points["loopscope.gradient.global_norm"].append(Point({**labels, "stage": stage}, norm))
 
     def _collect_sample(self, optimizer: str | None, table: GradientTable, points: Points) -> None:
@@ -244,7 +244,7 @@ class AgentSeries:
         may_be_nan: bool,
     ) -> None:
         """NaN means unknown, except that the norm of a non-finite gradient is NaN itself."""
-        is_nan = (table.layer_num_nonfinite > 0) if may_be_nan and table.num_nonfinite.any() else None
+        is_nan = (table.layer_num_nonfinite > 0) if may_be_nan and table.has_nonfinite else None
         for index, (layer, value) in enumerate(zip(table.layers, values_G.tolist(), strict=True)):
             if not math.isnan(value) or (is_nan is not None and is_nan[index]):
                 self._put_layer(points, name, optimizer, layer, value)

@@ -120,7 +120,7 @@ class Tally:
             for layer in table.layers:
                 self.num_nonfinite.setdefault(layer, 0)
         self.gradients = table
-        if np.count_nonzero(table.num_nonfinite):
+        if table.has_nonfinite:
             counts: list[int] = table.layer_num_nonfinite.tolist()
             for layer, count in zip(table.layers, counts, strict=True):
                 self.num_nonfinite[layer] += count

@@ -25,7 +25,7 @@ def with_notes(report: StepReport, notes: Sequence[Note], noted: Sequence[Event]
 
 def _is_nonfinite(report: StepReport) -> bool:
     is_bad_loss = report.loss is not None and not math.isfinite(report.loss)
-    return is_bad_loss or (report.gradients is not None and bool(report.gradients.num_nonfinite.any()))
+    return is_bad_loss or (report.gradients is not None and report.gradients.has_nonfinite)
 
 
 def _pauses(notes: Sequence[Note]) -> dict[str, float]:

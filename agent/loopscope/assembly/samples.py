@@ -6,12 +6,10 @@ T weight elements, B exponent bins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from ..frames import Part, SampleFrame, StepFrame, Table
+from ..frames import Part, Runs, SampleFrame, StepFrame, Table
 from ..records import EXPONENT_HIGH, EXPONENT_LOW, NUM_EXPONENT_BINS, GradientSample
 
 __all__ = ["gradient_sample"]
@@ -81,11 +79,11 @@ class _Collected:
     def add(self, sample: SampleFrame, scale: float) -> None:
         columns, size = sample.values.read(), len(self._table.names)
         self.max_abs_P[sample.max_abs_owner_M] = columns["max_abs"].astype(np.float64) / scale
-        self._add_gradient(columns["gradient"], sample.gradient_owner_S, scale)
+        self._add_gradient(columns["gradient"], sample.gradient_runs, scale)
         pieces_W = columns["weight_pieces"].astype(np.float64)
         self.norm_squares_P += np.bincount(sample.weight_owner_W, weights=pieces_W**2, minlength=size)
         if sample.has_update:
-            self._add_update(columns["weight"], columns["update"], sample.weight_owner_T)
+            self._add_update(columns["weight"], columns["update"], sample.weight_runs)
 
     def add_statistics(self, part: Part, scale: float) -> None:
         """Take exact means, zero ratios and largest magnitudes from a pass over all elements on the device."""
@@ -96,11 +94,10 @@ class _Collected:
         self.mean_P[index_N] = sum_N / num_elements_N / scale
         self.zero_P[index_N] = num_zero_N / num_elements_N
 
-    def _add_gradient(self, gradient_S: _Columns, owner_S: npt.NDArray[np.int64], scale: float) -> None:
+    def _add_gradient(self, gradient_S: _Columns, runs: Runs, scale: float) -> None:
         if not len(gradient_S):
             return
-        table, size = self._table, len(self._table.names)
-        runs = _Runs.of(owner_S)
+        table, size, owner_S = self._table, len(self._table.names), runs.owner_S
         self.num_P[runs.owner_R] += runs.num_R
         self.sum_P[runs.owner_R] += runs.sums(gradient_S) / scale
         magnitude_S = np.abs(gradient_S)
@@ -128,33 +125,13 @@ class _Collected:
         self.histogram_GB[:, 0] -= np.bincount(table.layer_index_P, num_zero_P, num_layers).astype(np.int64)
         return int(counts_GC[:, NUM_EXPONENT_BINS].sum())
 
-    def _add_update(self, weight_T: _Columns, update_T: _Columns, owner_T: npt.NDArray[np.int64]) -> None:
+    def _add_update(self, weight_T: _Columns, update_T: _Columns, runs: Runs) -> None:
         if not len(weight_T):
             return
-        runs = _Runs.of(owner_T)
         share_R = self._table.num_elements_P[runs.owner_R] / runs.num_R  # each sampled element stands for this many
         self.update_squares_P[runs.owner_R] += runs.sums(np.square(update_T, dtype=np.float64)) * share_R
         self.weight_squares_P[runs.owner_R] += runs.sums(np.square(weight_T, dtype=np.float64)) * share_R
         self.has_update_P[runs.owner_R] = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Runs:
-    """The elements of each parameter, which lie together in a sample: R runs, by where they begin."""
-
-    owner_R: npt.NDArray[np.int64]
-    start_R: npt.NDArray[np.int64]
-    num_R: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, owner_S: npt.NDArray[np.int64]) -> _Runs:
-        start_R = np.concatenate(([0], np.flatnonzero(owner_S[1:] != owner_S[:-1]) + 1))
-        return cls(owner_S[start_R], start_R, np.diff(start_R, append=len(owner_S)))
-
-    def sums(self, values_S: _Columns) -> _Floats:
-        """Return the sum of each run in float64."""
-        sums_R: _Floats = np.add.reduceat(values_S, self.start_R, dtype=np.float64)
-        return sums_R
 
 
 def _bins(magnitude_S: _Columns) -> npt.NDArray[np.int64]:

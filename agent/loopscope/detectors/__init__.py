@@ -13,9 +13,10 @@ from .baseline import ExplodingRule, SpikeRule
 from .growth import GradientGrowth
 from .hooks import HookLeak, HookLeakRule, HookNeverFires, SilentHookRule
 from .layers import DeadRule, FrozenRule, LayerLife
-from .losses import DivergingRule, LossCourse, LossSpikeRule, PlateauRule
+from .losses import DivergingRule, LossCourse, LossSpikeRule
 from .memory import MemoryCreep, MemoryCreepRule
 from .nonfinite import NonfiniteGradient, NonfiniteLoss
+from .progress import PlateauRule
 from .settings import Rules, parse_rules
 from .storms import DeviceSyncStorm, RecompileStorm, RecompileStormRule, SyncStormRule
 from .syncs import SyncBudget

@@ -20,6 +20,10 @@ _BLOCK_STEPS = 16
 """Steps after which the baseline is taken anew: 1/16 of what medians of every step would cost."""
 _WINDOW_STEPS = 64
 """Steps of the baseline: 64 give the median absolute deviation to some 12 % (its standard error is 0.98 / sqrt(n))."""
+_MAX_STALE_BLOCKS = _WINDOW_STEPS // _BLOCK_STEPS
+"""Blocks for which the baseline may wait: their rows are all there still."""
+_KEPT_STEPS = _WINDOW_STEPS + _BLOCK_STEPS
+"""The window of the last block's end is whole until the next one."""
 _MAD_TO_SIGMA = 1.4826
 """Of a normal distribution: Rousseeuw and Croux 1993, doi:10.1080/01621459.1993.10476408."""
 _SMALLEST = 1e-300
@@ -61,14 +65,17 @@ class SpikeRule:
 class Baseline:
     """The norms of one optimizer's layers over a window, and the bounds that follow from them.
 
-    The bounds are taken anew every 16 steps, and are all that most steps look at: one comparison. Until the 16th
-    step there is only the one of an explosion, from the first two. Memory: (64 + 5) * C float64.
+    The bounds are those of the last 16 steps' end. They are worked out when a norm comes near them, every 64 steps at
+    the latest: most steps need no more than one comparison with what the bounds cannot fall below. Until the 16th step
+    there is only the one of an explosion, from the first two. Memory: (80 + 6) * C float64.
     """
 
     def __init__(self, num_columns: int, exploding: ExplodingRule | None, spike: SpikeRule | None) -> None:
         self._exploding, self._spike = exploding or ExplodingRule(), spike or SpikeRule()
-        self._window_WC = np.zeros((_WINDOW_STEPS, num_columns))
-        self._num_rows = 0
+        self._rows_KC = np.zeros((_KEPT_STEPS, num_columns))
+        self._num_rows = self._num_stale = 0
+        self._safe_C = np.full(num_columns, np.inf)
+        """What the bounds of the last block's end are not below, whatever came since they were worked out."""
         self.highest_C = np.full(num_columns, np.nan)
         """Highest level so far, which follows a rise slowly."""
         self.median_C = np.full(num_columns, np.nan)
@@ -77,44 +84,66 @@ class Baseline:
 
     def next_row(self) -> Floats:
         """Return the row that the next step's norms are to be written to."""
-        row_C: Floats = self._window_WC[self._num_rows % _WINDOW_STEPS]
+        row_C: Floats = self._rows_KC[self._num_rows % _KEPT_STEPS]
         return row_C
 
+    def is_above(self, row_C: Floats) -> bool:
+        """Whether a norm exceeds its bound; the bounds are those of the last block's end afterwards where it may be."""
+        if not np.count_nonzero(row_C > self._safe_C):
+            return False
+        self.renew()
+        return bool(np.count_nonzero(row_C > self.bound_C))
+
     def take_row(self) -> bool:
-        """Take in the row that was written; return whether the bounds were taken anew."""
+        """Take in the row that was written; return whether it is the last one of a block, whose bounds come next."""
         self._num_rows += 1
-        is_due = self._num_rows % _BLOCK_STEPS == 0 or self._num_rows == 2
-        if is_due:
-            self._renew()
-        return is_due
+        is_end = self._num_rows % _BLOCK_STEPS == 0 or self._num_rows == 2
+        if is_end:
+            self._end_block()
+        return is_end
+
+    def renew(self) -> None:
+        """Have the bounds be those of the last block's end."""
+        if self._num_stale:
+            self._renew(self._num_rows - self._num_rows % _BLOCK_STEPS)
+            self._safe_C = self.bound_C
 
     def is_sudden(self, row_C: Floats) -> bool:
         """Whether the step is a spike, and nothing of the kind was there since the bounds were taken."""
-        recent = range(self._num_rows - self._num_rows % _BLOCK_STEPS, self._num_rows)
-        largest_C = self._window_WC[[row % _WINDOW_STEPS for row in recent]].max(axis=0, initial=0.0)
+        largest_C = self._rows(self._num_rows - self._num_rows % _BLOCK_STEPS, self._num_rows).max(axis=0, initial=0.0)
         return bool((row_C > np.maximum(self.spike_C, largest_C * self._spike.max_ratio)).any())
 
-    def _renew(self) -> None:
-        """Take the baseline anew and with it the bounds, which are all that most steps look at."""
-        rows = min(self._num_rows, _WINDOW_STEPS)
-        logs_CW = np.log(np.maximum(self._window_WC[:rows].T, _SMALLEST))
-        exploding, spike = self._exploding, self._spike
-        if self._num_rows < _BLOCK_STEPS:
-            self.highest_C = np.exp(np.fmax.reduce(logs_CW, axis=1))
-            self.explode_C = np.maximum(self.highest_C, self.highest_C[0]) * exploding.warmup_ratio
-            self.bound_C = np.where(np.isnan(self.explode_C), np.inf, self.explode_C)
+    def _rows(self, begin: int, end: int) -> Floats:
+        """Return a copy of the rows of these steps."""
+        rows_WC: Floats = self._rows_KC[np.arange(begin, end) % _KEPT_STEPS]
+        return rows_WC
+
+    def _end_block(self) -> None:
+        if self._num_rows == 2:
+            self._begin()
             return
+        self._num_stale += 1
+        if self._num_rows == _BLOCK_STEPS or self._num_stale == _MAX_STALE_BLOCKS:
+            self.renew()
+            return
+        # Neither does the highest level fall, nor does the window of a later block leave this one's largest out.
+        largest_C = self._rows(self._num_rows - _BLOCK_STEPS, self._num_rows).max(axis=0)
+        safe_C = np.minimum(self.highest_C * self._exploding.ratio, largest_C * self._spike.max_ratio)
+        self._safe_C = np.where(np.isnan(safe_C), -np.inf, safe_C)
+
+    def _begin(self) -> None:
+        """Take the bounds from the first two steps."""
+        self.highest_C = np.fmax.reduce(np.maximum(self._rows_KC[:2], _SMALLEST), axis=0)
+        self.explode_C = np.maximum(self.highest_C, self.highest_C[0]) * self._exploding.warmup_ratio
+        self.bound_C = self._safe_C = np.where(np.isnan(self.explode_C), np.inf, self.explode_C)
+
+    def _renew(self, end: int) -> None:
+        """Take the baseline of the steps before `end` anew, and with it the bounds."""
+        exploding, spike = self._exploding, self._spike
+        logs_CW = np.log(np.maximum(self._rows(max(end - _WINDOW_STEPS, 0), end).T, _SMALLEST))
         median_C, sigma_C = _center_and_spread(logs_CW)
-        begin = (self._num_rows - _BLOCK_STEPS) % _WINDOW_STEPS
-        level_C = _median(logs_CW[:, begin : begin + _BLOCK_STEPS])
-        if self._num_rows == _BLOCK_STEPS:
-            highest_C = level_C
-        else:
-            rise = math.log(exploding.rise_per_100_steps) * _BLOCK_STEPS / 100
-            before_C = np.log(np.maximum(self.highest_C, _SMALLEST))
-            # A layer that wakes up, as at the end of a plateau, may come to the level of the whole at once.
-            reach_C = np.fmax(before_C, before_C[0]) + rise
-            highest_C = np.fmax(before_C, np.fmin(level_C, reach_C))
+        highest_C = self._highest(logs_CW[:, -self._num_stale * _BLOCK_STEPS :], is_first=end == _BLOCK_STEPS)
+        self._num_stale = 0
         margin_C = np.maximum(math.log(exploding.ratio), exploding.z_score * sigma_C)
         explode_C = np.maximum(highest_C + margin_C, highest_C[0] + _LAYER_MARGIN)
         spike_C = median_C + np.maximum(math.log(spike.ratio), spike.z_score * sigma_C)
@@ -125,6 +154,21 @@ class Baseline:
             self.highest_C, self.median_C = np.exp(highest_C), np.exp(median_C)
             self.explode_C, self.spike_C = _bound(explode_C), _bound(spike_C)
         self.bound_C = np.minimum(self.explode_C, self.spike_C)
+
+    def _highest(self, logs_CW: Floats, *, is_first: bool) -> Floats:
+        """Return the logarithm of the highest level after the blocks of these rows, the last one's among them."""
+        begins = range(0, logs_CW.shape[1], _BLOCK_STEPS)
+        levels_BC = [_median(logs_CW[:, begin : begin + _BLOCK_STEPS]) for begin in begins]
+        if is_first:
+            level_C: Floats = levels_BC[0]
+            return level_C
+        rise = math.log(self._exploding.rise_per_100_steps) * _BLOCK_STEPS / 100
+        highest_C: Floats = np.log(np.maximum(self.highest_C, _SMALLEST))
+        for level_C in levels_BC:
+            # A layer that wakes up, as at the end of a plateau, may come to the level of the whole at once.
+            reach_C = np.fmax(highest_C, highest_C[0]) + rise
+            highest_C = np.fmax(highest_C, np.fmin(level_C, reach_C))
+        return highest_C
 
 
 def _center_and_spread(logs_CW: Floats) -> tuple[Floats, Floats]:

@@ -42,7 +42,7 @@ class GradientGrowth:
     A layer counts where its norm alone is three times what the whole gradient used to be, so that layers that start
     at zero may wake up. Norms are those before clipping; a spike that clipping contained is `info`. A spike is told
     one step later, when it has fallen, and is an explosion where the learning rate had just been raised tenfold.
-    Memory: (64 + 10) * C float64 an optimizer.
+    Memory: (80 + 11) * C float64 an optimizer.
     """
 
     name = "gradient_growth"
@@ -101,7 +101,7 @@ class _Track:
         if not 0 < table.global_norm < math.inf:  # NaN and infinity are another detector's; zero has no logarithm
             self._pending, self._is_hot = None, False
             return ()
-        row_C, bound_C = self._baseline.next_row(), self._baseline.bound_C
+        row_C = self._baseline.next_row()
         row_C[0] = table.global_norm
         row_C[1:] = table.layer_norms
         if table.global_norm_pre_clip is not None and table.global_norm > 0:
@@ -109,9 +109,12 @@ class _Track:
         events: tuple[Event, ...] = ()
         if table.sample is not None and self._exploding is not None:
             events = self._compare_weights(report, table, float(row_C[0]))
-        if self._is_hot or np.count_nonzero(row_C > bound_C):
+        if self._baseline.is_above(row_C) or self._is_hot:
+            self._baseline.renew()
             events += self._look(report, row_C.copy())
-            np.minimum(row_C, bound_C, out=row_C)  # an anomaly must not become the measure of the next one
+            np.minimum(
+                row_C, self._baseline.bound_C, out=row_C
+            )  # an anomaly must not become the measure of the next one
         else:
             self._explosion.see_calm()
             self._spikes.see_calm()

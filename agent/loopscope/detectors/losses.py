@@ -1,26 +1,30 @@
-"""Losses: single spikes, a level that rises for good, and one that no longer falls."""
+"""Losses: single spikes, and a level that rises for good; whether it still falls is in progress.py."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..records import Event, StepReport
-from .incidents import Incident, Incidents, Severity, event
+from .incidents import Incidents, Severity, event
+from .progress import PlateauRule, Progress
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Floats, SelfReport
 
-__all__ = ["DivergingRule", "LossCourse", "LossSpikeRule", "PlateauRule"]
+__all__ = ["DivergingRule", "LossCourse", "LossSpikeRule"]
 
 _WINDOW_STEPS = 100
 _BLOCK_STEPS = 10
 """Steps after which bounds are taken anew, and whose median is the level."""
+_MAX_STALE_BLOCKS = 5
+"""Blocks for which the bounds may wait where no loss comes near them."""
 _SPIKE_WARMUP_STEPS = 50
 """Half a window: the maximum of fewer says little of a heavy tail."""
 _MAD_TO_SIGMA = 1.4826
@@ -63,20 +67,8 @@ class DivergingRule:
     """How fast the highest level may follow: returns of a policy grow with its episodes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlateauRule:
-    """Bounds of `loss_plateau`."""
-
-    steps: float = 300
-    """Steps without progress. SageMaker's LossNotDecreasing has 10 evaluations."""
-    progress: float = 0.01
-    """Share of the best mean of 100 steps by which the next best has to be lower."""
-    converged: float = 0.01
-    """Share of the first level below which there is nothing left to gain."""
-
-
 class LossCourse:
-    """Reports what the loss of one optimizer does. Memory: 110 floats an optimizer."""
+    """Reports what the loss of one optimizer does. Memory: 120 floats an optimizer."""
 
     name = "loss_course"
 
@@ -105,7 +97,10 @@ class LossCourse:
 
 
 class _Track:
-    """The losses of one optimizer, and bounds that are taken anew every `_BLOCK_STEPS`."""
+    """The losses of one optimizer, and bounds: those of the last block's end.
+
+    They are worked out when a loss comes near them, `_MAX_STALE_BLOCKS` later at the latest.
+    """
 
     def __init__(
         self,
@@ -116,9 +111,13 @@ class _Track:
         incidents: Incidents,
     ) -> None:
         self._spike, self._diverging = spike, diverging
-        self._losses: deque[float] = deque(maxlen=_WINDOW_STEPS)
-        self._num_losses = 0
+        self._losses: deque[float] = deque(maxlen=_WINDOW_STEPS + _BLOCK_STEPS)
+        self._num_losses = self._num_stale = 0
+        self._safe = math.inf
+        """What the bounds of the last block's end are not below, whatever came since they were worked out."""
         self._lowest = math.inf
+        self._ratio = 0.0
+        """Bound of a divergence, as of the last block's end."""
         self._median = self._first = self._highest = math.nan
         self._spike_bound = self._diverge_bound = math.inf
         self._streak = self._num_growing = 0
@@ -127,11 +126,13 @@ class _Track:
         self._spikes = incidents.new("loss_spike", optimizer, _STEPS_TO_CLOSE)
         self._divergence = incidents.new("loss_diverging", optimizer, _STEPS_TO_CLOSE)
         plateaus = incidents.new("loss_plateau", optimizer, 1)
-        self._course = _Progress(plateau, plateaus) if plateau is not None else None
+        self._course = Progress(plateau, plateaus) if plateau is not None else None
 
     def see(self, report: StepReport, loss: float, ratio: float) -> tuple[Event, ...]:
         """Return what this step opens; `ratio` is the bound of a divergence."""
         events: tuple[Event, ...] = ()
+        if self._num_stale and not 0 < loss <= self._safe:
+            self._renew()
         if loss > self._spike_bound or loss > self._diverge_bound or self.pending is not None or self._streak:
             events = self._see_divergence(report, loss) + self._see_spike(report, loss)
         else:
@@ -142,7 +143,8 @@ class _Track:
         self._num_losses += 1
         self._last = loss
         if self._num_losses % _BLOCK_STEPS == 0 or self._num_losses == 2:
-            self._renew(ratio)
+            self._ratio = ratio
+            self._end_block()
         if self._course is not None:
             events += self._course.see(report, loss, self._first)
         return events
@@ -197,89 +199,68 @@ class _Track:
             ),
         )
 
-    def _renew(self, ratio: float) -> None:
-        losses_N = np.array(self._losses)
-        ordered_N = np.sort(losses_N)
-        median = self._median = float(ordered_N[len(ordered_N) // 2])
-        if self._num_losses < _BLOCK_STEPS:
-            if self._lowest > 0 and self._diverging is not None:  # a step or two: only what runs away from them
-                self._highest = float(ordered_N[-1])
-                self._diverge_bound = 25 * ratio * self._highest
+    def _begin(self) -> None:
+        """Take the bound from the first two losses: only what runs away from them exceeds it."""
+        if self._lowest > 0 and self._diverging is not None:
+            self._highest = max(self._losses)
+            self._diverge_bound = 25 * self._ratio * self._highest
+
+    def _end_block(self) -> None:
+        """Have the bounds wait, where it is known what they are not below, or take them anew."""
+        if self._num_losses == 2:
+            self._begin()
             return
-        level = statistics.median(losses_N[-_BLOCK_STEPS:].tolist())  # host sync: none, numpy
-        sigma = _spread(ordered_N)
-        log_sigma = _spread(np.log(ordered_N)) if self._lowest > 0 else 0.0
+        self._num_stale += 1
+        is_known = self._num_losses > _SPIKE_WARMUP_STEPS and self._lowest > 0
+        if not is_known or self._num_stale == _MAX_STALE_BLOCKS:
+            self._renew()
+            return
+        # The highest level of losses above zero never falls, and the level at the start stays what it is.
+        self._safe = math.inf if self._diverging is None else self._highest * self._ratio
+        if self._spike is not None:
+            self._safe = min(self._safe, self._spike.first_ratio * abs(self._first))
+
+    def _renew(self) -> None:
+        """Have the bounds be those of the last block's end."""
+        losses = list(self._losses)[: len(self._losses) - self._num_losses % _BLOCK_STEPS]
         is_first = self._num_losses == _BLOCK_STEPS
+        ends = range(len(losses) - _BLOCK_STEPS * (self._num_stale - 1), len(losses) + 1, _BLOCK_STEPS)
+        levels = [statistics.median(losses[end - _BLOCK_STEPS : end]) for end in ends]
+        self._num_stale = 0
         if is_first:
-            self._first = level
+            self._first = levels[-1]
+        ordered_N = np.sort(losses[-_WINDOW_STEPS:])
+        lowest, median, highest = (float(ordered_N[place]) for place in (0, len(ordered_N) // 2, -1))
+        sigma, self._median = _spread(ordered_N), median
+        log_sigma = _spread(np.log(ordered_N)) if self._lowest > 0 else 0.0
         if self._spike is not None and sigma == 0:  # most are the same (rewards that seldom come): no scale to judge by
             self._spike_bound = math.inf
         elif self._spike is not None and self._num_losses >= _SPIKE_WARMUP_STEPS:
-            height = max(self._spike.max_ratio * (float(ordered_N[-1]) - median), self._spike.z_score * sigma)
+            height = max(self._spike.max_ratio * (highest - median), self._spike.z_score * sigma)
             self._spike_bound = max(median + height, self._spike.first_ratio * abs(self._first))
             if self._lowest > 0:
                 margin = min(self._spike.log_z_score * log_sigma, _LARGEST_LOG)
                 self._spike_bound = max(self._spike_bound, median * math.exp(margin))
         if self._diverging is not None:
-            spread = float(ordered_N[-1]) - float(ordered_N[0])
-            self._bound_divergence(level, ratio, sigma, log_sigma, spread, is_first=is_first)
+            self._highest = levels[0] if is_first else self._highest
+            self._bound_divergence(self._diverging, levels, sigma, log_sigma, highest - lowest)
 
     def _bound_divergence(
-        self, level: float, ratio: float, sigma: float, log_sigma: float, spread: float, *, is_first: bool
+        self, rule: DivergingRule, levels: Sequence[float], sigma: float, log_sigma: float, spread: float
     ) -> None:
-        rule = self._diverging
-        assert rule is not None
-        rise = rule.rise_per_100_steps ** (_BLOCK_STEPS / 100)
         if self._lowest > 0:
-            self._highest = level if is_first else max(self._highest, min(level, self._highest * rise))
+            rise = rule.rise_per_100_steps ** (_BLOCK_STEPS / 100)
+            for level in levels:
+                self._highest = max(self._highest, min(level, self._highest * rise))
             margin = min(rule.z_score * log_sigma, _LARGEST_LOG)
-            self._diverge_bound = self._highest * max(ratio, math.exp(margin))
+            self._diverge_bound = self._highest * max(self._ratio, math.exp(margin))
             return
         if sigma == 0:  # as for spikes: no scale to judge by
             self._diverge_bound = math.inf
             return
         spread = max(spread, abs(self._first))
-        self._highest = level if is_first else max(self._highest, min(level, self._highest + spread))
+        self._highest = max(self._highest, min(levels[-1], self._highest + spread))
         self._diverge_bound = self._highest + rule.signed_ratio * spread
-
-
-class _Progress:
-    """Whether the mean loss still falls."""
-
-    def __init__(self, rule: PlateauRule, incident: Incident) -> None:
-        self._rule, self._incident = rule, incident
-        self._sum, self._num_losses, self._num_stale = 0.0, 0, 0
-        self._best = math.inf
-
-    def see(self, report: StepReport, loss: float, first: float) -> tuple[Event, ...]:
-        """Return the incident that this step opens."""
-        self._sum += loss
-        self._num_losses += 1
-        if self._num_losses < _WINDOW_STEPS:
-            return ()
-        mean, self._sum, self._num_losses = self._sum / self._num_losses, 0.0, 0
-        if mean < self._best - self._rule.progress * abs(self._best) or math.isinf(self._best):
-            self._best, self._num_stale = mean, 0
-            self._incident.close()
-            return ()
-        self._num_stale += _WINDOW_STEPS
-        is_converged = 0 <= self._best < self._rule.converged * abs(first)
-        if is_converged or self._num_stale < self._rule.steps:
-            return ()
-        if not self._incident.see(Severity.INFO, report.step):
-            return ()
-        return (
-            event(
-                report,
-                "loss_plateau",
-                Severity.INFO,
-                f"The loss has not fallen for {self._num_stale} steps; its best mean of {_WINDOW_STEPS} steps was "
-                f"{self._best:.4g}.",
-                "Nothing to do where training has converged; else look at the learning rate and its schedule.",
-                value=mean,
-                threshold=self._best,
-            ),
-        )
 
 
 def _spread(ordered_N: Floats) -> float:

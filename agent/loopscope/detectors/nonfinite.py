@@ -96,7 +96,7 @@ class _Watch:
         """Return whether the gradients are news."""
         self._count_scaler_skips(report)
         table = report.gradients
-        is_bad = table is not None and np.count_nonzero(table.num_nonfinite) > 0
+        is_bad = table is not None and table.has_nonfinite
         if is_bad or report.skipped == "grad_scaler":
             return self.incident.see(self._severity(report), report.step, _in_order_of_cause(report))
         if table is not None and report.skipped is None:

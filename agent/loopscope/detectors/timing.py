@@ -101,7 +101,7 @@ class OutlierRule:
 class StepTimeOutlier:
     """Reports steps that took far longer than those around them, with what happened in them; `info`.
 
-    Memory: 64 floats an optimizer.
+    Memory: 80 floats an optimizer.
     """
 
     name = "step_time_outlier"
@@ -120,9 +120,7 @@ class StepTimeOutlier:
             incident = self.incidents.new(self.name, report.optimizer, _STEPS_TO_CLOSE)
             track = self._tracks[report.optimizer] = _Durations(incident)
         duration = report.duration_seconds
-        is_outlier = duration > track.bound
-        track.add(min(duration, track.bound), self._rule)
-        if not is_outlier:
+        if not track.take(duration, self._rule):
             track.incident.see_calm()
             return ()
         if not track.incident.see(Severity.INFO, report.step):
@@ -131,21 +129,30 @@ class StepTimeOutlier:
 
 
 class _Durations:
-    """The durations of one optimizer's steps."""
+    """The durations of one optimizer's steps, and the bound as of the last block's end."""
 
     def __init__(self, incident: Incident) -> None:
-        self._durations: deque[float] = deque(maxlen=_WINDOW_STEPS)
-        self._num_steps = 0
+        self._durations: deque[float] = deque(maxlen=_WINDOW_STEPS + _BLOCK_STEPS)
+        self._num_steps = self._num_judged = 0
         self.median, self.bound = 0.0, float("inf")
         self.incident = incident
 
-    def add(self, duration: float, rule: OutlierRule) -> None:
-        """Take in a step, and every 16 take the bound anew."""
-        self._durations.append(duration)
+    def take(self, duration: float, rule: OutlierRule) -> bool:
+        """Take in a step; return whether it is an outlier. No bound is below `rule.seconds`: most need not be known."""
+        is_outlier = False
+        if duration > rule.seconds:
+            self._renew(rule)
+            is_outlier = duration > self.bound
+        self._durations.append(min(duration, self.bound) if is_outlier else duration)
         self._num_steps += 1
-        if self._num_steps % _BLOCK_STEPS:
+        return is_outlier
+
+    def _renew(self, rule: OutlierRule) -> None:
+        num_since = self._num_steps % _BLOCK_STEPS
+        if self._num_steps - num_since == self._num_judged:
             return
-        ordered = sorted(self._durations)
+        self._num_judged = self._num_steps - num_since
+        ordered = sorted([*self._durations][: len(self._durations) - num_since][-_WINDOW_STEPS:])
         self.median = ordered[len(ordered) // 2]
         deviations = sorted(abs(each - self.median) for each in ordered)
         sigma = _MAD_TO_SIGMA * deviations[len(deviations) // 2]

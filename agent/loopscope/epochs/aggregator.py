@@ -81,7 +81,7 @@ class EpochAggregator:
         return report
 
     def _add_gradients(self, table: GradientTable, *, is_applied: bool) -> None:
-        is_clean = math.isfinite(table.global_norm) and not np.count_nonzero(table.num_nonfinite)
+        is_clean = math.isfinite(table.global_norm) and not table.has_nonfinite
         is_nonfinite_G = None if is_clean else (table.layer_num_nonfinite > 0) | np.isinf(table.layer_norms)
         if is_nonfinite_G is not None and is_nonfinite_G.any():
             self._window.counts.num_nonfinite_steps += 1

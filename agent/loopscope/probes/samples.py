@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..frames import SampleFrame
+from ..frames import Runs, SampleFrame
 from ..readback import Ring, Slot, is_capturing
 from ..stats import NormPlan, SamplePlan, dense_values
 
@@ -66,7 +66,7 @@ class _Plan:
     weights: SamplePlan
     weight_norms: NormPlan
     ring: Ring
-    owners: Mapping[str, npt.NDArray[np.int64]]
+    owners: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class SampleReader:
         owners = {
             "max_abs_owner_M": gradient_index[gradient_plan.order_N],
             "weight_owner_W": weight_index[weight_norms.owner_W],
-            "gradient_owner_S": gradient_index[gradient_plan.owner_S],
-            "weight_owner_T": weight_index[weight_plan.owner_S],
+            "gradient_runs": Runs.of(gradient_index[gradient_plan.owner_S]),
+            "weight_runs": Runs.of(weight_index[weight_plan.owner_S]),
         }
         return _Plan(gradient_rows, weight_rows, gradient_plan, weight_plan, weight_norms, ring, owners)

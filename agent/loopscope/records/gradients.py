@@ -5,7 +5,7 @@ Shape legend: P parameters of one optimizer, G layer groups among them, B expone
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -90,6 +90,12 @@ class GradientTable:
     frozen: tuple[int, ...] = ()
     """Indices of the parameters with `requires_grad` False, as of the last sampled step."""
     sample: GradientSample | None = None
+    has_nonfinite: bool = field(init=False)
+    """Whether any gradient holds NaN or infinity."""
+
+    def __post_init__(self) -> None:
+        """Count once what every step is asked for by many."""
+        object.__setattr__(self, "has_nonfinite", bool(np.count_nonzero(self.num_nonfinite)))
 
     @property
     def is_nonfinite(self) -> Flags:

@@ -171,7 +171,7 @@ def _measure(value: float | None) -> float:
 
 def _has_none(table: GradientTable) -> bool:
     """Whether there was no gradient at all: the norm is NaN then, too."""
-    return math.isnan(table.global_norm) and not table.num_nonfinite.any()
+    return math.isnan(table.global_norm) and not table.has_nonfinite
 
 
 def _mean(totals: Floats, counts: Floats, bad: Floats) -> Floats:
