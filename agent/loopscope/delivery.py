@@ -15,7 +15,8 @@ __all__ = ["Delivery"]
 class Delivery:
     """The exporters of one agent and what waits for them. Not thread-safe but for `abandon`: the worker owns it.
 
-    What an exporter fails of is lost to it alone; where the worker itself dies, what waits is sent by the next one.
+    What an exporter fails of is lost to it alone. Where the worker itself is ended in one, the record is lost to those
+    after it as well, and the next worker sends what waits.
     """
 
     def __init__(self, exporters: Sequence[Exporter], guard: Guard) -> None:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -110,13 +110,13 @@ class Guard:
                         raise
         return results
 
-    def each(self, site: Site, call: Callable[[Any], Iterable[Any]], items: Iterable[Any]) -> Iterator[Sequence[Any]]:
+    def each(self, site: Site, call: Callable[[Any], Iterable[Any]], items: Iterable[Any]) -> Iterator[list[Any]]:
         """Yield what `call` returns for each item, nothing where it fails: as `with site:` around each, but cheaper."""
         for item in items:
-            results: Sequence[Any] = ()
+            results: list[Any] = []
             if site.is_enabled:
                 try:
-                    results = tuple(call(item))
+                    results += call(item)
                 except Exception as fault:
                     self.note(site, fault)
                     if self.strict:

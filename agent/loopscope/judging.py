@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .detectors.causes import Causes
 from .detectors.health import Health
@@ -14,6 +15,8 @@ from .protocols import Detector
 from .records import Anomaly, EpochReport, Event, HealthReport, LayerState, RunInfo, StepReport
 
 __all__ = ["Judge", "Verdict"]
+
+_R = TypeVar("_R", bound=StepReport | EpochReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,26 @@ class Judge:
 
     def judge(self, report: StepReport | EpochReport, noted: Sequence[Event] = ()) -> Verdict:
         """Return what comes of one report and the events of its notes."""
-        return self.judge_all([report], [noted])[0]
+        verdicts: list[Verdict] = []
+        self.judge_all([report], [noted], lambda _, verdict: verdicts.append(verdict))
+        return verdicts[0]
 
     def judge_all(
-        self, reports: Sequence[StepReport | EpochReport], noted: Sequence[Sequence[Event]]
-    ) -> Sequence[Verdict]:
-        """Return what comes of each report and the events of its notes, in their order."""
+        self,
+        reports: Sequence[_R],
+        noted: Sequence[Sequence[Event]],
+        tell: Callable[[_R, Verdict], None],
+    ) -> None:
+        """Tell what comes of each report and the events of its notes, in their order.
+
+        Where a fault escapes the guard (a thread that is ended, `strict`), what was found until then is told.
+        """
         findings = [_Finding([*events]) for events in noted]
-        self._hear(reports, findings)
-        return [self._conclude(*each) for each in zip(reports, noted, findings, strict=True)]
+        try:
+            self._hear(reports, findings)
+        finally:
+            for report, events, finding in zip(reports, noted, findings, strict=True):
+                tell(report, self._conclude(report, events, finding))
 
     def group(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return events with their incidents and with what happened at their step."""

@@ -91,11 +91,13 @@ class Pipeline:
         if isinstance(frame, StepFrame):
             self._take_step(frame)
             return
-        self._work()
-        if isinstance(frame, EpochMark):
-            self._end_epochs(frame)
-        else:
-            self._take_notes(frame)
+        try:
+            self._work()
+        finally:
+            if isinstance(frame, EpochMark):
+                self._end_epochs(frame)
+            else:
+                self._take_notes(frame)
 
     def tick(self) -> None:
         """Send and flush what this batch of frames brought, and about once a second say how we are."""
@@ -153,10 +155,7 @@ class Pipeline:
     def _work(self) -> None:
         """Judge the reports that wait, and send what comes of them."""
         while self._waiting:
-            reports, noted = self._next_batch()
-            verdicts = self._judge.judge_all(reports, noted)
-            for report, verdict in zip(reports, verdicts, strict=True):
-                self._conclude(report, verdict)
+            self._judge.judge_all(*self._next_batch(), self._conclude)
         self._delivery.send()
 
     def _next_batch(self) -> tuple[list[StepReport], list[Sequence[Event]]]:
@@ -183,7 +182,8 @@ class Pipeline:
             self._kept.clear()
         if time.monotonic() - self._memory_seconds >= _MEMORY_SECONDS:
             self._memory_seconds = time.monotonic()
-            report = dataclasses.replace(report, memory_bytes=self._read_memory())
+            with self._guard.at("self_report"):
+                report = dataclasses.replace(report, memory_bytes=self._read_memory())
         if notes:
             noted = self._tell_notes(notes, Moment(report.step, report.epoch, report.time_unix_seconds))
             report = with_notes(report, notes, noted)

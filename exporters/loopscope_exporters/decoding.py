@@ -125,7 +125,7 @@ def _known(record: Any, entry: _Entry, **values: Any) -> dict[str, Any]:
 
 @functools.cache
 def _names(record: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(record))
+    return tuple(field.name for field in fields(record) if field.init)
 
 
 def _column(values: Sequence[Any]) -> Any:

@@ -117,7 +117,7 @@ def _object(columns: Any, left_out: Collection[str], is_nan: Mapping[str, Flags]
     """Return a dataclass of columns and scalars as an object; `is_nan` says where a NaN is one."""
     texts = []
     for field in fields(columns):
-        if field.name in left_out:
+        if field.name in left_out or not field.init:  # what follows from the others is not written
             continue
         value = getattr(columns, field.name)
         if isinstance(value, np.ndarray):

@@ -8,18 +8,13 @@ import threading
 import time
 import types
 
-import numpy as np
 import pytest
-from tests.waiting import wait_until
+from tests.frames import step_frame
+from tests.waiting import await_workers, wait_until
 
 from loopscope.bus import Bus
-from loopscope.frames import EpochMark, Layout, Part, StepFrame, Table
+from loopscope.frames import EpochMark
 from loopscope.guard import Guard
-
-TABLE = Table(
-    layers=(), names=(), layer_index_P=np.zeros(0, int), num_elements_P=np.zeros(0, int), smallest_normal_P=np.zeros(0)
-)
-LAYOUT = Layout(parameter_index_N=np.zeros(0, int), owner_W=np.zeros(0, int))
 
 dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -40,24 +35,6 @@ class Values:
 
     def release(self):
         """Do nothing."""
-
-
-def step_frame(number: int, *values: Values) -> StepFrame:
-    """Return a step that can be told by its epoch."""
-    return StepFrame(
-        optimizer=None,
-        table=TABLE,
-        epoch=number,
-        micro_steps=1,
-        time_unix_seconds=time.time(),
-        duration_seconds=None,
-        phases={},
-        timeline=None,
-        samples=None,
-        learning_rates=(),
-        skipped=None,
-        parts=tuple(Part(values=each, layout=LAYOUT) for each in values),
-    )
 
 
 class Taker:
@@ -112,6 +89,7 @@ def bus(taker, guard):
     yield bus
     taker.gate.set()
     bus.close(5)
+    await_workers()
 
 
 @contextlib.contextmanager

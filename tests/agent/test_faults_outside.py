@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 from tests.loops import FullRun, watch, weights
-from tests.waiting import wait_until
+from tests.waiting import await_workers, wait_until
 from tests.web import request
 
 from loopscope.pipeline import Pipeline
@@ -96,4 +96,5 @@ def test_worker_that_dies(bare_weights, monkeypatch):
         run.epoch()
 
         assert watched.reports[-1].step == 10
+    await_workers()
     assert torch.equal(weights(run.model), bare_weights)

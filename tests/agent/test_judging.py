@@ -33,11 +33,19 @@ def troubled(seed: int) -> list[StepReport]:
     ]
 
 
+def at_once(judge: Judge, reports: list[StepReport], noted: list[tuple]) -> list[Verdict]:
+    """Judge a batch."""
+    told: list[tuple[StepReport, Verdict]] = []
+    judge.judge_all(reports, noted, lambda *each: told.append(each))
+    assert [report for report, _ in told] == reports
+    return [verdict for _, verdict in told]
+
+
 def in_batches(judge: Judge, reports: list[StepReport], noted: list[tuple], seed: int) -> list[Verdict]:
     """Judge batches of one to nine reports."""
     draw, told, rest = random.Random(seed), [], zip(reports, noted, strict=True)
     while batch := list(itertools.islice(rest, draw.randint(1, 9))):
-        told += judge.judge_all(*map(list, zip(*batch, strict=True)))
+        told += at_once(judge, *map(list, zip(*batch, strict=True)))
     return told
 
 
@@ -82,7 +90,7 @@ def test_a_detector_that_fails_loses_its_report_only():
     sound.see = lambda report: [event("custom", "info", report.step)]
     judge = Judge(run_info(), [failing, sound], guard)
 
-    verdicts = judge.judge_all([step_report(step) for step in range(12)], [()] * 12)
+    verdicts = at_once(judge, [step_report(step) for step in range(12)], [()] * 12)
 
     assert failing.steps == [0, 1, 3, 4, 6, 7]
     assert guard.faults()["detector.failing"] == 3

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from tests.loops import batch, network, samples, watch
-from tests.waiting import wait_until
+from tests.waiting import await_workers, wait_until
 from tests.web import request
 from torch.optim import SGD
 from torch.utils.data import DataLoader
@@ -225,27 +225,9 @@ def test_records_arrive_in_their_order(loop, gate):
     assert isinstance(gate.records[-1], SelfReport)
 
 
-@pytest.mark.parametrize("num_steps", [7, 23])
-def test_windows_are_told_at_their_steps(loop, gate, num_steps):
-    """However many steps the worker finds at once: a window comes right after its last step, before the next one."""
-    with watch(loop.model, loop.optimizer, exporters=(gate,), window_steps=5) as watched:
-        hold_up(gate, loop)
-        for _ in range(num_steps - 2):
-            loop.step()
-        gate.is_open.set()
-        assert watched.agent.flush()
-
-    told = [record for record in gate.records if isinstance(record, StepReport | EpochReport)]
-    windows = [index for index, record in enumerate(told) if isinstance(record, EpochReport)]
-    ends = [told[index].last_step for index in windows]
-    assert ends == [*range(4, num_steps, 5), num_steps - 1][: len(ends)]
-    assert [told[index - 1].step for index in windows] == ends
-    assert [record.step for record in told if isinstance(record, StepReport)] == list(range(num_steps))
-
-
 @dies
-def test_worker_that_dies_in_an_exporter_loses_what_it_held_to_that_one_alone(loop):
-    """The record at which SystemExit came is lost to those after it; the next worker sends the others."""
+def test_worker_that_dies_in_an_exporter_loses_one_record(loop, gate):
+    """It is lost where SystemExit came and to the exporters after that; the next worker sends the rest to all."""
 
     class Deadly(Gate):
         def export(self, record):
@@ -254,15 +236,19 @@ def test_worker_that_dies_in_an_exporter_loses_what_it_held_to_that_one_alone(lo
                 raise SystemExit
             self.records.append(record)
 
-    deadly = Deadly()
-    with watch(loop.model, loop.optimizer, exporters=(deadly,), strict=False) as watched:
+    first, deadly = Gate(), Deadly()
+    first.is_open.set()
+    with watch(loop.model, loop.optimizer, exporters=(first, deadly, gate), strict=False) as watched:
         for _ in range(8):
             loop.step()
         watched.agent.flush(5)
         wait_until(lambda: watched.agent.internal_errors.get("worker") == 1)
         assert watched.agent.flush(5)
+    await_workers()
 
-    assert [record.step for record in deadly.records if isinstance(record, StepReport)] == [0, 1, 2, 4, 5, 6, 7]
+    steps = [[record for record in each.records if isinstance(record, StepReport)] for each in (first, deadly, gate)]
+    numbers = [[record.step for record in each] for each in steps]
+    assert numbers == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 4, 5, 6, 7], [0, 1, 2, 4, 5, 6, 7]]
 
 
 def test_held_step_takes_what_is_logged_after_it(loop, gate):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Baseline", "ExplodingRule", "SpikeRule"]
 
 _BLOCK_STEPS = 16
-"""Steps after which the baseline is taken anew: 1/16 of what medians of every step would cost."""
+"""Steps at whose end the baseline changes: 1/16 of what medians of every step would cost at the most."""
 _WINDOW_STEPS = 64
 """Steps of the baseline: 64 give the median absolute deviation to some 12 % (its standard error is 0.98 / sqrt(n))."""
 _MAX_STALE_BLOCKS = _WINDOW_STEPS // _BLOCK_STEPS
@@ -75,7 +75,7 @@ class Baseline:
         self._rows_KC = np.zeros((_KEPT_STEPS, num_columns))
         self._num_rows = self._num_stale = 0
         self._safe_C = np.full(num_columns, np.inf)
-        """What the bounds of the last block's end are not below, whatever came since they were worked out."""
+        """What the bounds of the last block's end are not below, to rounding, whatever came since they were taken."""
         self.highest_C = np.full(num_columns, np.nan)
         """Highest level so far, which follows a rise slowly."""
         self.median_C = np.full(num_columns, np.nan)
@@ -128,7 +128,8 @@ class Baseline:
             return
         # Neither does the highest level fall, nor does the window of a later block leave this one's largest out.
         largest_C = self._rows(self._num_rows - _BLOCK_STEPS, self._num_rows).max(axis=0)
-        safe_C = np.minimum(self.highest_C * self._exploding.ratio, largest_C * self._spike.max_ratio)
+        with np.errstate(over="ignore"):
+            safe_C = np.minimum(self.highest_C * self._exploding.ratio, largest_C * self._spike.max_ratio)
         self._safe_C = np.where(np.isnan(safe_C), -np.inf, safe_C)
 
     def _begin(self) -> None:

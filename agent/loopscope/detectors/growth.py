@@ -112,9 +112,8 @@ class _Track:
         if self._baseline.is_above(row_C) or self._is_hot:
             self._baseline.renew()
             events += self._look(report, row_C.copy())
-            np.minimum(
-                row_C, self._baseline.bound_C, out=row_C
-            )  # an anomaly must not become the measure of the next one
+            # An anomaly must not become the measure of the next one.
+            np.minimum(row_C, self._baseline.bound_C, out=row_C)
         else:
             self._explosion.see_calm()
             self._spikes.see_calm()

@@ -7,7 +7,7 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ __all__ = ["DivergingRule", "LossCourse", "LossSpikeRule"]
 
 _WINDOW_STEPS = 100
 _BLOCK_STEPS = 10
-"""Steps after which bounds are taken anew, and whose median is the level."""
+"""Steps at whose end the bounds change, and whose median is the level."""
 _MAX_STALE_BLOCKS = 5
 """Blocks for which the bounds may wait where no loss comes near them."""
 _SPIKE_WARMUP_STEPS = 50
@@ -96,6 +96,15 @@ class LossCourse:
         return track.see(report, report.loss, ratio)
 
 
+class _Peak(NamedTuple):
+    """A loss that may turn out to be a spike, and what it was judged by."""
+
+    report: StepReport
+    loss: float
+    bound: float
+    median: float
+
+
 class _Track:
     """The losses of one optimizer, and bounds: those of the last block's end.
 
@@ -122,7 +131,7 @@ class _Track:
         self._spike_bound = self._diverge_bound = math.inf
         self._streak = self._num_growing = 0
         self._last = math.nan
-        self.pending: tuple[StepReport, float] | None = None
+        self.pending: _Peak | None = None
         self._spikes = incidents.new("loss_spike", optimizer, _STEPS_TO_CLOSE)
         self._divergence = incidents.new("loss_diverging", optimizer, _STEPS_TO_CLOSE)
         plateaus = incidents.new("loss_plateau", optimizer, 1)
@@ -180,22 +189,21 @@ class _Track:
             return ()
         if pending is None:
             is_first = loss > self._spike_bound and not self._last > self._spike_bound
-            self.pending = (report, loss) if is_first else None
+            self.pending = _Peak(report, loss, self._spike_bound, self._median) if is_first else None
             return ()
-        spike_report, height = pending
         if loss > self._spike_bound:  # what stays up diverges, or is another level
             return ()
-        if not self._spikes.see(Severity.WARNING, spike_report.step):
+        if not self._spikes.see(Severity.WARNING, pending.report.step):
             return ()
         return (
             event(
-                spike_report,
+                pending.report,
                 "loss_spike",
                 Severity.WARNING,
-                f"The loss was {height:.4g} for a step, where {self._median:.4g} is usual.",
+                f"The loss was {pending.loss:.4g} for a step, where {pending.median:.4g} is usual.",
                 "Look at the batch of this step: its values, its labels, its length.",
-                value=height,
-                threshold=self._spike_bound,
+                value=pending.loss,
+                threshold=pending.bound,
             ),
         )
 
@@ -216,7 +224,9 @@ class _Track:
             self._renew()
             return
         # The highest level of losses above zero never falls, and the level at the start stays what it is.
-        self._safe = math.inf if self._diverging is None else self._highest * self._ratio
+        self._safe = min(self._spike_bound, self._diverge_bound)  # where a rule is off, or its ratio has just risen
+        if self._diverging is not None:
+            self._safe = min(self._safe, self._highest * self._ratio)
         if self._spike is not None:
             self._safe = min(self._safe, self._spike.first_ratio * abs(self._first))
 

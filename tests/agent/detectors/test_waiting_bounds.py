@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tests.builders import step_report
 from tests.detecting import noise, reports_of, see
 
+from loopscope.config import Config
 from loopscope.detectors import baseline, default_detectors, losses
 from loopscope.detectors.baseline import Baseline
-from loopscope.records import StepReport
+from loopscope.protocols import Detector
+from loopscope.records import Event, StepReport
 
-KINDS = {"exploding_gradient", "gradient_spike", "loss_spike", "loss_diverging", "loss_plateau"}
+KINDS = {
+    "exploding_gradient",
+    "gradient_spike",
+    "loss_spike",
+    "loss_diverging",
+    "loss_plateau",
+    "step_time_outlier",
+}
 
 
-def families() -> list:
+def families(*rules: str) -> list[Detector]:
     """Return the detectors that let their bounds wait."""
-    return [each for each in default_detectors() if each.name in ("gradient_growth", "loss_course")]
+    detectors = default_detectors(Config(rules=rules))
+    return [each for each in detectors if each.name in ("gradient_growth", "loss_course", "step_time_outlier")]
 
 
 def wild_norms(seed: int) -> np.ndarray:
@@ -52,11 +64,16 @@ def wild_losses(seed: int) -> np.ndarray:
 
 
 def wild_run(seed: int) -> list[StepReport]:
-    """Return reports with both."""
-    return [
-        step_report(report.step, gradients=report.gradients, loss=float(loss))
-        for report, loss in zip(reports_of(wild_norms(seed)), wild_losses(seed), strict=False)
-    ]
+    """Return reports with norms, losses and durations; in every third run a second optimizer begins in the middle."""
+    draw = np.random.default_rng(seed)
+    reports = []
+    for report, loss in zip(reports_of(wild_norms(seed)), wild_losses(seed), strict=False):
+        seconds = 0.03 * float(np.exp(draw.normal(0, 0.7))) * (30 if draw.random() < 0.01 else 1)
+        first = dataclasses.replace(report, loss=float(loss), duration_seconds=seconds)
+        reports.append(first)
+        if seed % 3 == 2 and report.step > 70:
+            reports.append(dataclasses.replace(first, optimizer="critic", loss=1.0 + 0.1 * draw.random()))
+    return reports
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -82,25 +99,64 @@ def test_a_norm_is_above_its_bound_or_not_as_if_bounds_never_waited(seed):
     assert num_above > 0
 
 
+RULES = [
+    (),
+    ("loss_spike=off", "gradient_spike=off"),
+    ("loss_diverging=off", "exploding_gradient=off"),
+    ("loss_spike.first_ratio=8", "loss_spike.max_ratio=0.5", "gradient_spike.max_ratio=0.5", "gradient_spike.ratio=3"),
+    ("exploding_gradient.ratio=2", "exploding_gradient.rise_per_100_steps=1.5", "loss_diverging.ratio=1.5"),
+]
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_events_are_those_of_bounds_that_never_wait(monkeypatch):
-    """Kind, step, severity, layer and value of every event of the families that let their bounds wait."""
-    runs = list(map(wild_run, range(40)))
+@pytest.mark.parametrize("rules", RULES)
+def test_events_are_those_of_bounds_that_never_wait(rules, monkeypatch):
+    """Every event of the families that let their bounds wait, its message and threshold included."""
+    runs = list(map(wild_run, range(36)))
     told = []
-    for num_blocks in (None, 1):
-        if num_blocks is not None:
-            monkeypatch.setattr(baseline, "_MAX_STALE_BLOCKS", num_blocks)
-            monkeypatch.setattr(losses, "_MAX_STALE_BLOCKS", num_blocks)
-        told.append(
-            [
-                (event.kind, event.step, event.severity, event.layer, event.value)
-                for reports in runs
-                for each in families()
-                for event in see(each, reports)
-            ]
-        )
+    for is_prompt in (False, True):
+        if is_prompt:
+            monkeypatch.setattr(baseline, "_MAX_STALE_BLOCKS", 1)
+            monkeypatch.setattr(losses, "_MAX_STALE_BLOCKS", 1)
+        found = [event for reports in runs for each in families(*rules) for event in see(each, reports)]
+        told.append([_rounded(event) for event in found])
     assert told[0] == told[1]
-    assert {kind for kind, *_ in told[0]} == KINDS
+    assert {event.kind for event in told[0]} == KINDS - {rule.removesuffix("=off") for rule in rules}
+
+
+def _rounded(event: Event) -> Event:
+    attributes = {name: _round(value) for name, value in event.attributes.items()}
+    numbers = {"threshold": _round(event.threshold), "value": _round(event.value)}
+    return dataclasses.replace(event, attributes=attributes, **numbers)
+
+
+def _round(value: object) -> object:
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def test_a_second_optimizer_makes_no_first_one_diverge():
+    """The bound of a divergence rises with the second optimizer, and judges the first one's losses too."""
+    reports = []
+    for step in range(120):
+        loss = 2.0 if step < 75 else 13.0 + 0.1 * step
+        reports.append(step_report(step, loss=loss + 0.01 * (step % 3), optimizer="generator"))
+        if step >= 65:
+            reports.append(step_report(step, loss=1.0 + 0.01 * (step % 3), optimizer="critic"))
+    for detector in families("loss_spike=off"):
+        assert [event.kind for event in see(detector, reports) if event.severity != "info"] == []
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0])
+def test_a_loss_that_began_constant_can_diverge(level):
+    """Ten equal losses of zero or less have no spread to judge by; those after them have."""
+    draw = np.random.default_rng(0)
+    values = [*[level] * 10, *draw.normal(level, 0.1, 140), *[level + 1_000.0 + step for step in range(20)]]
+    reports = [step_report(step, loss=float(loss)) for step, loss in enumerate(values)]
+
+    found = [event for each in families() for event in see(each, reports) if event.severity != "info"]
+
+    assert [event.kind for event in found] == ["loss_diverging"]
+    assert 150 <= found[0].step < 162
 
 
 def test_an_outlier_is_judged_by_the_64_steps_before_its_block():
