@@ -49,7 +49,7 @@ def main() -> None:
 
 def _size(judge: Judge) -> int:
     """Return the bytes of everything that the detectors keep, reports that wait for the next step included."""
-    return len(pickle.dumps([detector.__self__ for detector, _ in judge._detectors]))
+    return len(pickle.dumps([witness.detector for witness in judge._witnesses]))
 
 
 def _run(layers: tuple[str, ...]) -> RunInfo:
