@@ -101,7 +101,7 @@ class Agent:
         )
         self._lock = threading.RLock()
         self.is_attached = False
-        self._must_close = False
+        self._must_close = self._closes_itself = False
         self._watched = [weakref.ref(thing, self._lose) for thing in optimizers.values() or models.values()]
         self._num_lost = 0
 
@@ -222,6 +222,8 @@ class Agent:
         deadline = time.monotonic() + timeout
         if self._stop(deadline, timeout):
             self._await_end(deadline)
+        elif self._closes_itself:  # the worker has been quicker: what it holds is still to be reported
+            self._bus.await_worker(deadline)
 
     def _stop(self, deadline: float, timeout: float) -> bool:
         """Take the hooks out and have the worker end; False where that was done before."""
@@ -274,6 +276,7 @@ class Agent:
         self._pipeline.tick()
         if self._must_close and self.is_attached:
             _logger.info("loopscope: what %r watched is gone; it detaches itself", self.name)
+            self._closes_itself = True
             self._close(_SELF_CLOSE_SECONDS)  # this is the worker: it does not wait, and ends when it is done
 
     def _report_self(self) -> SelfReport:

@@ -137,9 +137,14 @@ class Bus:
 
     def join(self) -> bool:
         """Wait for the worker until its deadline; return whether it has ended. The worker itself does not wait."""
-        if self._deadline is not None and self._is_alive() and not self.is_worker():
-            self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._deadline is not None:
+            self.await_worker(self._deadline)
         return not self._is_alive()
+
+    def await_worker(self, deadline: float) -> None:
+        """Wait for a worker that is about to end, until `deadline` (monotonic). The worker itself does not wait."""
+        if self._is_alive() and not self.is_worker():
+            self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def is_worker(self) -> bool:
         """Whether the caller is on the worker thread."""
@@ -180,6 +185,8 @@ class Bus:
         self._wake.wait(_POLL_SECONDS)
         self._wake.clear()
         deadline, num_asked = self._deadline, self._num_asked
+        if deadline is not None or num_asked > self._num_answered:
+            self.release_held()  # who asked could not, if this thread was at it
         with self._site:
             self._drain()
         if not self._frames:

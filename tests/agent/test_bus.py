@@ -305,3 +305,27 @@ def test_worker_that_is_killed_again_and_again_is_given_up(bus, taker, guard):
     assert not bus.flush(5)
     assert time.monotonic() - start < 2
     assert guard.faults()["worker"] == 4
+
+
+class WorkersOnly:
+    """A lock that the worker has when anybody else asks for it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def acquire(self, blocking=True):
+        """Give it to the worker."""
+        return self._bus.is_worker()
+
+    def release(self):
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("verb", ["flush", "close"])
+def test_what_the_worker_is_about_to_release_is_taken(bus, taker, verb):
+    """Who asks while the worker is at the held step does not release what came since: the worker does."""
+    bus._releasing = WorkersOnly(bus)
+    bus.put(step_frame(0))
+
+    assert getattr(bus, verb)(10)
+    assert taker.taken == [0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 
 import pytest
 from tests.loops import batch, network, samples, watch
@@ -274,6 +275,21 @@ def test_exporter_that_hangs_does_not_keep_the_others_open(loop, gate, tmp_path)
     with watch(network(1), jsonl=str(tmp_path / "log")):
         gate.is_open.set()
     assert watched.agent.internal_errors == {}
+
+
+def test_detach_waits_for_an_agent_that_closes_itself(gate):
+    """The model is gone and the worker has begun to detach: who detaches as well finds everything reported."""
+    loop = Loop()
+    with watch(loop.model, loop.optimizer, exporters=(gate,)) as watched:
+        hold_up(gate, loop)
+        loop.step()
+        agent = watched.agent
+        threading.Timer(0.5, gate.is_open.set).start()
+        assert agent._stop(time.monotonic() + 10, 10)  # as its worker does
+        agent._closes_itself = True
+        agent.detach()
+
+        assert [record.step for record in gate.records if isinstance(record, StepReport)] == [0, 1, 2]
 
 
 def test_step_without_a_report_is_counted_once(loop, monkeypatch):
