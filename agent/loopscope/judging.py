@@ -54,7 +54,7 @@ class Judge:
     """The detectors of one agent; the worker owns it.
 
     Each detector sees all reports of a batch before the next detector does, so that its code and its state are at
-    hand: that takes half as long as one report after the other. What comes of it is the same.
+    hand. What comes of it is what one report after the other would bring.
     """
 
     def __init__(self, info: RunInfo, detectors: Sequence[Detector], guard: Guard) -> None:

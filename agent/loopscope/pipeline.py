@@ -34,7 +34,7 @@ _MEMORY_SECONDS = 0.05
 _BATCH_REPORTS = 8
 _BATCH_SECONDS = 0.3e-3
 """Reports are made until there are so many, or for so long, and then judged and sent one stage after the other: what a
-stage needs is at hand then, which takes a fifth off the worker's time; large models' reports go one by one as ever.
+stage needs is at hand then, which takes some 7 % off the worker's time; large models' reports go one by one as ever.
 """
 _OF_STEPS = (NonfiniteOrigin, PauseNote, HookCount, HookSilence)
 """Notes that tell of a step and are no events by themselves."""
