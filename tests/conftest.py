@@ -18,6 +18,8 @@ _required = [
 for _name in [name for name in os.environ if name.startswith("LOOPSCOPE_")]:
     del os.environ[_name]
 os.environ["LOOPSCOPE_STRICT"] = "1"
+# Without a buffer each part of a printed line is a write of its own, and what else writes to the pipe comes between.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 torch.set_num_threads(1)
 
