@@ -76,6 +76,7 @@ class Agent:
             window_steps=config.window_steps,
             report_self=self._report_self,
             read_memory=self._vitals.memory_bytes,
+            breathe=self._breathe,
         )
         self._bus = Bus(
             self._pipeline.take,
@@ -278,6 +279,9 @@ class Agent:
             _logger.info("loopscope: what %r watched is gone; it detaches itself", self.name)
             self._closes_itself = True
             self._close(_SELF_CLOSE_SECONDS)  # this is the worker: it does not wait, and ends when it is done
+
+    def _breathe(self) -> None:
+        self._bus.breathe()
 
     def _report_self(self) -> SelfReport:
         hooks_seconds, worker_seconds = self._hooks.spent_ns / 1e9, self._bus.cpu_seconds

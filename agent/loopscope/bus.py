@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from .breath import Breath
 from .frames import Frame, StepFrame
 from .guard import Guard
 
@@ -18,13 +19,6 @@ _POLL_SECONDS = 0.2
 """Rarely enough that the worker finds several steps at once: each awakening begins with cold caches."""
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
-_STRETCH_SECONDS = 1e-3
-_BREATH_SECONDS = 2e-3
-"""After a stretch of work the worker sleeps for longer than that: PyTorch lets go of the interpreter's lock at every
-operator, so that one short step would meet one stretch after the other (docs/decisions/0008-answers-sleep.md).
-"""
-_BREATH_SHARE = 30e-6
-"""Seconds of that sleep for each frame that may wait: where few may, fast steps must not fill the queue meanwhile."""
 _MAX_RESTARTS = 3
 
 
@@ -51,7 +45,7 @@ class Bus:
         self._frames: deque[Frame] = deque()
         self._held: deque[Frame] = deque()
         self._wake_at = wake_at
-        self._breath_seconds = min(_BREATH_SECONDS, wake_at * _BREATH_SHARE)
+        self._breath = Breath(wake_at, self._has_time)
         self._releasing = threading.Lock()
         """Held by the loop or by the worker, whichever releases; neither waits for it."""
         self._wake = threading.Event()
@@ -107,6 +101,10 @@ class Bus:
             with contextlib.suppress(RuntimeError):  # no thread can be had, as at the end of the interpreter
                 self._thread.start()
         self._wake.set()
+
+    def breathe(self) -> None:
+        """Let the loop have the interpreter where it is time: for the worker, between pieces of work inside `take`."""
+        self._breath.take()
 
     def flush(self, timeout: float) -> bool:
         """Wait until the worker has taken all frames, `timeout` seconds at the most; return whether it has."""
@@ -211,17 +209,14 @@ class Bus:
 
     def _take_ready(self) -> None:
         """Take what is there, until it is time for the next tick."""
-        now_seconds = time.monotonic()
-        end_seconds, stretch_end_seconds = now_seconds + _POLL_SECONDS, now_seconds + _STRETCH_SECONDS
+        end_seconds = time.monotonic() + _POLL_SECONDS
+        self._breath.begin()
         while self._frames and _is_ready(self._frames[0]):
             self._take(self._frames.popleft())
-            now_seconds = time.monotonic()
-            if now_seconds > end_seconds:
+            self._breath.take()
+            if time.monotonic() > end_seconds:
                 self._wake.set()  # there is more to do, but what was done is to be seen
                 return
-            if now_seconds > stretch_end_seconds and self._has_time():
-                time.sleep(self._breath_seconds)
-                stretch_end_seconds = time.monotonic() + _STRETCH_SECONDS
 
     def _has_time(self) -> bool:
         """Whether nobody waits for the worker, and it does not fall behind."""

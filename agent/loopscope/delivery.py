@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .guard import Guard
 from .protocols import Exporter
@@ -19,8 +19,9 @@ class Delivery:
     after it as well, and the next worker sends what waits.
     """
 
-    def __init__(self, exporters: Sequence[Exporter], guard: Guard) -> None:
+    def __init__(self, exporters: Sequence[Exporter], guard: Guard, breathe: Callable[[], None]) -> None:
         self._exporters = [(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
+        self._breathe = breathe
         self._waiting: deque[Record] = deque()
         self._busy: Exporter | None = None
         """The exporter at work, or the last one that was."""
@@ -44,6 +45,7 @@ class Delivery:
         self.send()
         for exporter, site in self._exporters:
             if site.is_enabled:
+                self._breathe()
                 self._busy = exporter
                 with site:
                     exporter.flush()

@@ -55,11 +55,13 @@ class Pipeline:
         window_steps: int,
         report_self: Callable[[], SelfReport],
         read_memory: Callable[[], int],
+        breathe: Callable[[], None],
     ) -> None:
         self._info, self._guard, self._report_self, self._read_memory = info, guard, report_self, read_memory
         self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
         self._judge = Judge(info, detectors, guard)
-        self._delivery = Delivery(exporters, guard)
+        self._delivery = Delivery(exporters, guard, breathe)
+        self._breathe = breathe
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
         self._activity, self._activity_site = Activity(info), guard.at("activity")
         self._window_steps = window_steps
@@ -155,7 +157,9 @@ class Pipeline:
     def _work(self) -> None:
         """Judge the reports that wait, and send what comes of them."""
         while self._waiting:
+            self._breathe()
             self._judge.judge_all(*self._next_batch(), self._conclude)
+        self._breathe()
         self._delivery.send()
 
     def _next_batch(self) -> tuple[list[StepReport], list[Sequence[Event]]]:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 __all__ = ["Yielding", "give_way"]
 
-_SECONDS = 200e-6
+_SECONDS = 400e-6
 
 _T = TypeVar("_T")
 

@@ -66,7 +66,7 @@ def ample_batches(monkeypatch):
 def worker(*detectors: Witness, window_steps: int = 1_000, **changes) -> tuple[Pipeline, Sink]:
     """Return a pipeline and what it tells."""
     sink = Sink()
-    calls = {"report_self": self_report, "read_memory": lambda: 0} | changes
+    calls = {"report_self": self_report, "read_memory": lambda: 0, "breathe": lambda: None} | changes
     made = Pipeline(run_info(), detectors, [sink], Guard(limit=10, strict=False), window_steps=window_steps, **calls)
     return made, sink
 
@@ -165,3 +165,23 @@ def test_memory_that_cannot_be_read_costs_no_report():
 
     assert sink.told == told_of(*range(7))
     assert made._guard.faults()["self_report"] == 1
+
+
+def test_the_loop_can_have_the_interpreter_between_the_stages():
+    """Before reports are judged, before they are sent, and before an exporter flushes the worker may breathe."""
+    steps: list[str] = []
+    witness = Witness()
+
+    def breathe():
+        steps.append(f"breath, {len(witness.seen)} seen, {len(sink.told)} told")
+
+    line, sink = worker(witness, breathe=breathe)
+    for step in range(1, 9):
+        line.take(step_frame(step))
+    line.tick()
+
+    num_records = len(told_of(*range(1, 9)))
+    before_judging, before_sending = "breath, 0 seen, 0 told", "breath, 8 seen, 0 told"
+    assert steps[:2] == [before_judging, before_sending]
+    assert steps[-1] == f"breath, 8 seen, {num_records} told"
+    assert len(steps) > 3  # one more before the tick's own records, one before the flush

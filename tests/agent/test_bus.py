@@ -103,8 +103,8 @@ def _at_work(bus):
 def sleeps(monkeypatch):
     """What the worker sleeps, in seconds, noted as it does so."""
     slept, sleep = [], time.sleep
-    monkeypatch.setattr("loopscope.bus.time", types.SimpleNamespace(**vars(time)))
-    monkeypatch.setattr("loopscope.bus.time.sleep", lambda seconds: (slept.append(seconds), sleep(seconds)))
+    monkeypatch.setattr("loopscope.breath.time", types.SimpleNamespace(**vars(time)))
+    monkeypatch.setattr("loopscope.breath.time.sleep", lambda seconds: (slept.append(seconds), sleep(seconds)))
     return slept
 
 
@@ -182,6 +182,25 @@ def test_worker_sleeps_between_stretches_of_work(taker, guard, sleeps):
         wait_until(lambda: len(taker.taken) >= 19)
 
     assert len([seconds for seconds in sleeps if seconds >= 0.002]) >= 10
+
+
+def test_a_long_take_may_breathe_inside(taker, guard, sleeps):
+    """What is judged and sent inside one take is cut as well: the bound holds for the work, not for frames."""
+
+    def take(frame):
+        for _ in range(4):
+            begin = time.perf_counter()
+            while time.perf_counter() - begin < 0.002:
+                pass
+            bus.breathe()
+        taker.taken.append(frame.epoch)
+
+    with _at_work(Bus(take, taker.tick, guard, wake_at=1_000, on_end=taker.end)) as bus:
+        bus.put(step_frame(0))
+        bus.put(step_frame(1))
+        wait_until(lambda: taker.taken == [0])
+
+    assert len(sleeps) >= 4
 
 
 @pytest.mark.parametrize("wake_at", [1_000, 1], ids=["somebody waits", "it falls behind"])

@@ -20,7 +20,8 @@ __all__ = ["History", "Slice"]
 
 MAX_NAMES = 2 * MAX_LAYERS
 """Layers that ever had a gradient; where groups change over and over, later ones are left out."""
-MAX_PENDING = 256
+MAX_PENDING = 64
+"""Steps that wait for a fold at the most: it takes 0.25 ms for so many, and the loop may wait for that."""
 
 _MEASURES = ("loss", "norm", "duration", "learning_rate")
 """Of these a span has mean, low and high, and whether any was not finite."""
