@@ -28,9 +28,11 @@ class Slot:
     Columns live in `device` (the host memory itself on the CPU) until `commit`; `read` gives numpy views of them.
     """
 
-    __slots__ = ("_columns", "_event", "_host", "_views", "columns", "host", "is_free", "is_real", "scalars")
+    __slots__ = ("_columns", "_event", "_host", "_views", "columns", "elements", "host", "is_free", "is_real")
 
-    def __init__(self, columns: Mapping[str, int], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, columns: Mapping[str, int], device: torch.device, dtype: torch.dtype, unbound: Sequence[str] = ()
+    ) -> None:
         width = sum(columns.values())
         is_cuda = device.type == "cuda"
         self._host = torch.zeros(width, dtype=dtype, device="cpu", pin_memory=is_cuda and torch.cuda.is_available())
@@ -41,8 +43,8 @@ class Slot:
         """Whether the slot may be written."""
         parts = torch.split(buffer, list(columns.values()))
         self.columns: dict[str, Tensor] = dict(zip(columns, parts, strict=True))
-        self.scalars: Sequence[Tensor] = self.columns["scalars"].unbind() if "scalars" in columns else ()
-        """The elements of the column `scalars`, each of shape []."""
+        self.elements: dict[str, Sequence[Tensor]] = {name: self.columns[name].unbind() for name in unbound}
+        """The elements of the columns that are written one by one, each of shape []."""
         self._views = self._host_views(columns)
         self.is_real = self._views is not None
         """Whether the slot holds memory, not the shape of it (FakeTensorMode)."""
@@ -80,14 +82,25 @@ class Slot:
 class Ring:
     """A fixed number of slots, taken in turn by the training thread and given back in turn by the worker."""
 
-    def __init__(self, num_slots: int, columns: Mapping[str, int], device: torch.device, dtype: torch.dtype) -> None:
-        self._key = (tuple(columns.items()), device, dtype)
-        self._slots: Sequence[Slot] = [Slot(columns, device, dtype) for _ in range(num_slots)]
+    def __init__(
+        self,
+        num_slots: int,
+        columns: Mapping[str, int],
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        unbound: Sequence[str] = (),
+    ) -> None:
+        """`unbound` names the columns whose elements are written one by one."""
+        self._key = (tuple(columns.items()), device, dtype, unbound)
+        self._slots: Sequence[Slot] = [Slot(columns, device, dtype, unbound) for _ in range(num_slots)]
         self._next = 0
 
-    def fits(self, columns: Mapping[str, int], device: torch.device, dtype: torch.dtype) -> bool:
+    def fits(
+        self, columns: Mapping[str, int], device: torch.device, dtype: torch.dtype, *, unbound: Sequence[str] = ()
+    ) -> bool:
         """Whether the slots have these columns."""
-        return self._key == (tuple(columns.items()), device, dtype)
+        return self._key == (tuple(columns.items()), device, dtype, unbound)
 
     def acquire(self) -> Slot | None:
         """Return a free slot, or None where the worker is behind: then the caller drops and counts."""

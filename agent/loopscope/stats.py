@@ -22,6 +22,8 @@ _SMALL_ELEMENTS = 16_384
 _CHUNK_ELEMENTS = 2**18
 """Larger CPU tensors are cut: float32 norms lose 1e-5 at 1 M elements and 0.3 % at 39 M, chunks of this size 2e-6."""
 _MIN_BUCKET = 3
+_FEW_TENSORS = 8
+"""Up to so many CPU tensors one call each, right into its place, is quicker than one for all and one to gather them."""
 _dtype_of = attrgetter("dtype")
 
 
@@ -117,6 +119,12 @@ class NormPlan:
         is_plain = all(tensors[index].dtype is self.dtype for index in self._singles)
         self._foreach_dtype = () if is_plain else (self.dtype,)  # private argument, since torch 2.4
         owners += self._irregular
+        self.has_few = (
+            self._num_single_pieces == len(owners) == len(tensors) <= _FEW_TENSORS
+            and is_plain
+            and all(tensor.device.type == "cpu" for tensor in tensors)
+        )
+        """Whether each tensor is one piece, and `write` may be given the elements of its target."""
         self.owner_W: npt.NDArray[np.int64] = np.array(owners, dtype=np.int64)
         """[W] index of the tensor that each piece belongs to."""
 
@@ -132,8 +140,15 @@ class NormPlan:
             for tensor, key in zip(tensors, self._key, strict=True)
         )
 
-    def write(self, tensors: list[Tensor], out_W: Tensor) -> None:
-        """Write the L2 norm of each piece, accumulated in float32 or better, to `out_W` (shape [W], `self.dtype`)."""
+    def write(self, tensors: list[Tensor], out_W: Tensor, elements: Sequence[Tensor] = ()) -> None:
+        """Write the L2 norm of each piece, accumulated in float32 or better, to `out_W` (shape [W], `self.dtype`).
+
+        `elements`, where `has_few`, are those of `out_W` (each of shape []): the same numbers, in half of the time.
+        """
+        if elements and self.has_few:
+            for tensor, element in zip(tensors, elements, strict=True):
+                torch.linalg.vector_norm(tensor, 2, out=element)
+            return
         offset = 0
         for bucket in self._buckets:
             end = offset + len(bucket.indices)

@@ -115,6 +115,8 @@ def _with(tensor: Tensor, **places: float) -> Tensor:
 _KINDS: dict[str, Callable[[], _Gradients]] = {
     "scalars": lambda: _layers(lambda i: torch.tensor(float(i))),
     "small": lambda: _layers(lambda i: _random(8, 8)),
+    "eight-shapes": lambda: _layers(lambda i: _random(3 + i, 5), number=8),
+    "nine-shapes": lambda: _layers(lambda i: _random(3 + i, 5), number=9),
     "mixed-shapes": lambda: _layers(lambda i: _random(3 + i, 5)),
     "around-the-stacking-size": lambda: _layers(lambda i: _random(16_383 + i % 3)),
     "around-the-chunk-size": lambda: _layers(lambda i: _random(2**18 - 1 + i % 3)),

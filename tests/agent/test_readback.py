@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def ring():
     """A ring of three slots."""
-    return Ring(3, COLUMNS, CPU, torch.float32)
+    return Ring(3, COLUMNS, CPU, torch.float32, unbound=("scalars",))
 
 
 def test_slots_are_taken_in_turn_and_given_back_in_turn(ring):
@@ -55,7 +55,7 @@ def test_values_are_read_as_they_were_written(ring):
     """On the CPU the columns are the host's memory: what was written is read, by name, without a copy."""
     slot = ring.acquire()
     slot.columns["norm_pieces"].copy_(torch.tensor([1.0, 2.0, 3.0]))
-    slot.scalars[1].fill_(7.0)
+    slot.elements["scalars"][1].fill_(7.0)
     slot.commit()
 
     assert slot.is_ready()
@@ -65,18 +65,19 @@ def test_values_are_read_as_they_were_written(ring):
 
 
 @pytest.mark.parametrize(
-    ("columns", "device", "dtype", "does_fit"),
+    ("key", "unbound", "does_fit"),
     [
-        (COLUMNS, CPU, torch.float32, True),
-        ({"norm_pieces": 4, "scalars": 2}, CPU, torch.float32, False),
-        ({"norm_pieces": 3}, CPU, torch.float32, False),
-        (COLUMNS, torch.device("meta"), torch.float32, False),
-        (COLUMNS, CPU, torch.float64, False),
+        ((COLUMNS, CPU, torch.float32), ("scalars",), True),
+        (({"norm_pieces": 4, "scalars": 2}, CPU, torch.float32), ("scalars",), False),
+        (({"norm_pieces": 3}, CPU, torch.float32), (), False),
+        ((COLUMNS, torch.device("meta"), torch.float32), ("scalars",), False),
+        ((COLUMNS, CPU, torch.float64), ("scalars",), False),
+        ((COLUMNS, CPU, torch.float32), ("scalars", "norm_pieces"), False),
     ],
 )
-def test_ring_fits_only_what_it_was_made_for(ring, columns, device, dtype, does_fit):
-    """A ring is used for the columns, the device and the dtype that it has."""
-    assert ring.fits(columns, device, dtype) is does_fit
+def test_ring_fits_only_what_it_was_made_for(ring, key, unbound, does_fit):
+    """A ring is used for the columns, the device, the dtype and the elements that it has."""
+    assert ring.fits(*key, unbound=unbound) is does_fit
 
 
 def test_no_graph_is_captured_without_cuda():

@@ -77,11 +77,13 @@ class LogReader:
         """Copy the tensors to the host; None where the worker is behind, or a CUDA graph is being captured."""
         ring = self._rings.get(device)
         if ring is None:
-            ring = self._rings[device] = Ring(_NUM_SLOTS, {"scalars": _MAX_TENSORS}, device, torch.float32)
+            ring = self._rings[device] = Ring(
+                _NUM_SLOTS, {"scalars": _MAX_TENSORS}, device, torch.float32, unbound=("scalars",)
+            )
         slot = None if is_capturing() else ring.acquire()
         if slot is None:
             return None
-        for target, tensor in zip(slot.scalars, tensors.values(), strict=False):
+        for target, tensor in zip(slot.elements["scalars"], tensors.values(), strict=False):
             target.copy_(tensor, non_blocking=True)
         slot.commit()
         return Part(values=slot, layout=_NOTHING, scalars=tuple(tensors)) if slot.is_real else None

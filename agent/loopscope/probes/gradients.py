@@ -122,8 +122,8 @@ class GradientReader:
             one_pass is not None and one_pass.is_ready and one_pass.write(rows_N, columns["statistics"], id(slot))
         )
         if not has_statistics:
-            plan.norms.write(rows_N, columns["norm_pieces"])
-        for target, scalar in zip(slot.scalars, scalars.values(), strict=False):
+            plan.norms.write(rows_N, columns["norm_pieces"], slot.elements.get("norm_pieces", ()))
+        for target, scalar in zip(slot.elements["scalars"], scalars.values(), strict=False):
             target.copy_(scalar if scalar.dim() == 0 else scalar.detach().reshape(()), non_blocking=True)
         has_carried = plan.carry_W is not None
         if plan.carry_W is not None:
@@ -231,9 +231,7 @@ class GradientReader:
             owner_W=index_N[norms.owner_W],
             num_unreadable=num_unreadable,
             scope="local_shard" if is_sharded else "full",
-            is_plain=len(rows) == len(gradients) and bool((norms.owner_W == np.arange(len(rows))).all())
-            if norms.width == len(rows)
-            else False,
+            is_plain=len(rows) == len(gradients) and np.array_equal(norms.owner_W, np.arange(len(rows))),
         )
         one_pass = _one_pass_plan(dense_N)
         columns = {
@@ -244,17 +242,18 @@ class GradientReader:
             "carried": norms.width,
             "scalars": _MAX_SCALARS,
         }
-        ring = self._ring(columns, device, norms.dtype)
+        ring = self._ring(columns, device, norms)
         is_everything = len(rows) == len(gradients) and not special
         return _DevicePlan(tuple(rows), layout, norms, special, ring, is_everything, one_pass)
 
-    def _ring(self, columns: dict[str, int], device: torch.device, dtype: torch.dtype) -> Ring:
+    def _ring(self, columns: dict[str, int], device: torch.device, norms: NormPlan) -> Ring:
         """Share the slots of a plan with the same columns, so that alternating experts do not each bring a ring."""
+        unbound = ("scalars", "norm_pieces") if norms.has_few else ("scalars",)
         for plans in self._plans.values():
             for plan in plans.values():
-                if plan.ring.fits(columns, device, dtype):
+                if plan.ring.fits(columns, device, norms.dtype, unbound=unbound):
                     return plan.ring
-        return Ring(self._num_slots, columns, device, dtype)
+        return Ring(self._num_slots, columns, device, norms.dtype, unbound=unbound)
 
 
 def _one_pass_plan(tensors: list[Tensor]) -> Any:
