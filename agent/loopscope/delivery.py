@@ -4,66 +4,71 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from .guard import Guard
+from .guard import Guard, Site
 from .protocols import Exporter
 from .records import Record
 
 __all__ = ["Delivery"]
 
 
-class Delivery:
-    """The exporters of one agent and what waits for them. Not thread-safe but for `abandon`: the worker owns it.
+@dataclass(slots=True, eq=False)
+class _Outlet:
+    exporter: Exporter
+    site: Site
+    waiting: deque[Record] = field(default_factory=deque)
 
-    What an exporter fails of is lost to it alone. Where the worker itself is ended in one, the record is lost to those
-    after it as well, and the next worker sends what waits.
+
+class Delivery:
+    """The exporters of one agent, and what waits for each. Not thread-safe but for `abandon`: the worker owns it.
+
+    What an exporter fails of is lost to it alone, also where the worker is ended in it: the next one sends the others
+    what waits for them. Each gets all that waits before the next one does, so that its code and its state are at hand.
     """
 
     def __init__(self, exporters: Sequence[Exporter], guard: Guard, breathe: Callable[[], None]) -> None:
-        self._exporters = [(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
-        self._breathe = breathe
-        self._waiting: deque[Record] = deque()
-        self._busy: Exporter | None = None
-        """The exporter at work, or the last one that was."""
+        self._outlets = [_Outlet(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
+        self._guard, self._breathe = guard, breathe
+        self._busy: _Outlet | None = None
+        """The one at work, or the last one that was."""
 
     def put(self, record: Record) -> None:
         """Have a record wait for the next `send`."""
-        self._waiting.append(record)
+        for outlet in self._outlets:
+            outlet.waiting.append(record)
 
     def send(self) -> None:
         """Give the exporters what waits, in its order."""
-        while self._waiting:
-            record = self._waiting.popleft()
-            for exporter, site in self._exporters:
-                if site.is_enabled:
-                    self._busy = exporter
-                    with site:
-                        exporter.export(record)
+        for outlet in self._outlets:
+            self._busy = outlet
+            self._guard.drain(outlet.site, outlet.exporter.export, outlet.waiting)
 
     def flush(self) -> None:
         """Send, and have the exporters hand on what they have."""
         self.send()
-        for exporter, site in self._exporters:
-            if site.is_enabled:
+        for outlet in self._outlets:
+            if outlet.site.is_enabled:
                 self._breathe()
-                self._busy = exporter
-                with site:
-                    exporter.flush()
+                self._busy = outlet
+                with outlet.site:
+                    outlet.exporter.flush()
 
     def close(self) -> None:
         """Send, flush and close the exporters, those that are switched off included."""
         self.flush()
-        for exporter, site in self._exporters:
-            self._busy = exporter
-            with site:
-                exporter.close()
+        for outlet in self._outlets:
+            self._busy = outlet
+            with outlet.site:
+                outlet.exporter.close()
 
     def abandon(self) -> None:
-        """Close the exporters but the one that the worker hangs in; any thread."""
-        for exporter, site in self._exporters:
-            if exporter is not self._busy:
-                with site:
-                    exporter.close()
+        """Give the exporters what waits and close them, but for the one that the worker hangs in; any thread."""
+        for outlet in self._outlets:
+            if outlet is not self._busy:
+                with outlet.site:
+                    self._guard.drain(outlet.site, outlet.exporter.export, outlet.waiting)
+                    outlet.exporter.close()
 
 
 def _named(exporters: Sequence[Exporter]) -> dict[str, Exporter]:

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
@@ -122,6 +123,23 @@ class Guard:
                     if self.strict:
                         raise
             yield results
+
+    def drain(self, site: Site, call: Callable[[Any], object], queue: deque[Any]) -> None:
+        """Call with each entry of a queue, taken out before; where the site is off they are thrown away.
+
+        As `with site:` around each, but cheaper.
+        """
+        while queue:
+            if not site.is_enabled:
+                queue.clear()
+                return
+            try:
+                while queue:
+                    call(queue.popleft())
+            except Exception as fault:
+                self.note(site, fault)
+                if self.strict:
+                    raise
 
     def leave(self) -> None:
         """Switch all sites off for good."""
