@@ -193,6 +193,8 @@ class StepFrame:
     skipped: str | None
     timeline: Timeline | None
     """The device's own clock, None on the CPU."""
+    loss: float | None = None
+    """As the backward has it, where that is on the CPU; elsewhere it is among the scalars of `parts`."""
     batch: int | None = None
     """Index of the last batch within its pass."""
     parts: tuple[Part, ...]

@@ -53,7 +53,7 @@ class Assembler:
         if skipped is None and scalars.get("found_inf", 0.0) > 0:
             skipped, num_steps = "grad_scaler", num_steps - 1
             num_skipped["grad_scaler"] = num_skipped.get("grad_scaler", 0) + 1
-        loss, source = _loss(logged, scalars)
+        loss, source = _loss(logged, scalars.get("loss", frame.loss))
         gradients = _gradients(frame, scalars) if frame.parts else None
         phases, rates = _phases(frame), _learning_rates(frame, scalars)
         step = self._number(frame.optimizer, num_steps, is_step=skipped is None)  # last: what fails must not count
@@ -102,12 +102,10 @@ def _scalars(parts: tuple[Part, ...]) -> dict[str, float]:
     return scalars
 
 
-def _loss(logged: Mapping[str, float], scalars: Mapping[str, float]) -> tuple[float | None, str | None]:
+def _loss(logged: Mapping[str, float], seen: float | None) -> tuple[float | None, str | None]:
     if "loss" in logged:
         return logged["loss"], "log"
-    if "loss" in scalars:
-        return scalars["loss"], "backward"
-    return None, None
+    return seen, None if seen is None else "backward"
 
 
 def _phases(frame: StepFrame) -> Mapping[str, float]:

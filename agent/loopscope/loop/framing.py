@@ -55,7 +55,7 @@ class Micro:
 
 @dataclass(slots=True)
 class StepFacts:
-    """What the clock says of a step."""
+    """What is known on the host of a step."""
 
     epoch: int
     batch: int | None
@@ -64,6 +64,7 @@ class StepFacts:
     num_samples: int
     skipped: str | None
     timeline: Timeline | None
+    loss: float | None
 
 
 class Sampler(Protocol):
@@ -148,6 +149,7 @@ class Framer:
             learning_rates=_learning_rates(optimizer),
             skipped=facts.skipped,
             timeline=facts.timeline,
+            loss=facts.loss,
             batch=facts.batch,
             parts=reading.parts,
             clips=tuple(

@@ -203,8 +203,7 @@ class Loop:
     def _skip(self, source: Source, optimizer: Optimizer, reason: str) -> None:
         self._abandon(source)
         source.begin_ns = self._clock.outside_ns(time.perf_counter_ns())
-        parameters = source.parameters(optimizer, self._names)
-        reading = source.reader.read(parameters, self._scalars(source, optimizer))
+        reading = source.reader.read(source.parameters(optimizer, self._names), self._scalars(source, optimizer))
         self._finish(source, optimizer, reading, reason)
 
     def _scalars(self, source: Source, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -217,7 +216,8 @@ class Loop:
         samples_before = source.lap.num_samples
         duration, phases = self._clock.step_ended(source.lap, self._clock.outside_ns(now_ns) - source.begin_ns, now_ns)
         num_samples = source.lap.num_samples - samples_before
-        facts = StepFacts(*self._passes.position, duration, phases, num_samples, skipped, self._device_clock.take())
+        timeline, loss = self._device_clock.take(), self._losses.number
+        facts = StepFacts(*self._passes.position, duration, phases, num_samples, skipped, timeline, loss)
         frame = self._framer.frame(source, optimizer, self._micro, reading, facts)
         samples = self._take_sample(source, optimizer, skipped) if optimizer is not None else ()
         self._reading = Reading()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -9,16 +11,26 @@ __all__ = ["LossSum"]
 
 
 class LossSum:
-    """One number on the device of the loss; a buffer that is written in place, never a tensor of the user's."""
+    """One number on the device of the loss; a buffer that is written in place, never a tensor of the user's.
+
+    On the CPU the buffer is the host's memory, and its number is at hand.
+    """
 
     def __init__(self) -> None:
         self._total: Tensor | None = None
+        self._view: npt.NDArray[np.floating] | None = None
+        """The memory of the sum, where it is the host's."""
         self._is_empty = True
 
     @property
+    def number(self) -> float | None:
+        """The sum so far where it is on the CPU, None where it is not, or no scalar loss was seen since `reset`."""
+        return None if self._is_empty or self._view is None else float(self._view)
+
+    @property
     def value(self) -> Tensor | None:
-        """The sum so far (shape []), None where no scalar loss was seen since `reset`."""
-        return None if self._is_empty else self._total
+        """The sum so far (shape []) where it is on a device, None where it is not, or none was seen since `reset`."""
+        return None if self._is_empty or self._view is not None else self._total
 
     def reset(self) -> None:
         """Begin a new step."""
@@ -39,6 +51,8 @@ class LossSum:
         if total is None or not self._is_like(total, value):
             dtype = torch.float64 if value.dtype is torch.float64 else torch.float32
             total = self._total = torch.zeros_like(value, dtype=dtype)
+            is_host = type(total) is Tensor and total.is_cpu
+            self._view = total.numpy() if is_host else None  # host sync: none, the memory is ours and on the host
             self._is_empty = True
         if self._is_empty:
             total.copy_(value)
