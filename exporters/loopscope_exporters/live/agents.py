@@ -71,12 +71,6 @@ class AgentState:
             elif isinstance(record, Event):
                 self._events.append(record)
 
-    def fold(self) -> None:
-        """Work the steps that came since the last time into the histories."""
-        with self._lock:
-            for history in self._histories.values():
-                history.fold()
-
     def latest(self, kind: type[_R]) -> _R | None:
         """Return the latest record of a type, of all optimizers; None where there was none yet."""
         with self._lock:
