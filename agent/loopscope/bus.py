@@ -17,6 +17,8 @@ __all__ = ["Bus"]
 
 _POLL_SECONDS = 0.2
 """Rarely enough that the worker finds several steps at once: each awakening begins with cold caches."""
+_IDLE_SECONDS = 0.5
+"""The same after a look that found nothing: with slow steps most looks did, and each cost as much as a report."""
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
 _MAX_RESTARTS = 3
@@ -53,6 +55,7 @@ class Bus:
         self._first: Callable[[], None] | None = None
         self._has_begun = threading.Event()
         self._num_asked = self._num_answered = self._num_restarts = 0
+        self._is_idle = False
         self._deadline: float | None = None
         self._pid = os.getpid()
         self._thread = self._new_thread()
@@ -180,7 +183,7 @@ class Bus:
         self._has_begun.set()
 
     def _turn(self) -> bool:
-        self._wake.wait(_POLL_SECONDS)
+        self._wake.wait(_IDLE_SECONDS if self._is_idle else _POLL_SECONDS)
         self._wake.clear()
         deadline, num_asked = self._deadline, self._num_asked
         if deadline is not None or num_asked > self._num_answered:
@@ -210,6 +213,7 @@ class Bus:
     def _take_ready(self) -> None:
         """Take what is there, until it is time for the next tick."""
         end_seconds = time.monotonic() + _POLL_SECONDS
+        self._is_idle = not self._frames
         self._breath.begin()
         while self._frames and _is_ready(self._frames[0]):
             self._take(self._frames.popleft())

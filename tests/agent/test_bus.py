@@ -173,6 +173,19 @@ def test_release_of_the_held_step_keeps_the_order(bus, taker, hurried_threads):
     assert taker.taken == [number for number in range(5_000) for _ in range(2)]
 
 
+def test_worker_looks_less_often_where_nothing_comes(bus, taker):
+    """An idle worker costs next to nothing; what comes then is taken within a second all the same."""
+    wait_until(lambda: bus._is_idle)
+    num_ticks = taker.num_ticks
+    time.sleep(2.0)
+    num_idle_ticks = taker.num_ticks - num_ticks
+    bus.put(step_frame(0))
+    bus.put(step_frame(1))
+
+    wait_until(lambda: taker.taken == [0])
+    assert 1 <= num_idle_ticks <= 5  # ten of them where each comes after 0.2 s
+
+
 def test_worker_sleeps_between_stretches_of_work(taker, guard, sleeps):
     """A batch that takes long is no single stretch: a loop of short steps has the interpreter in between."""
     taker.take_seconds = 0.002
