@@ -224,7 +224,7 @@ class Bus:
 
     def _has_time(self) -> bool:
         """Whether nobody waits for the worker, and it does not fall behind."""
-        is_asked = self._deadline is not None or self._num_asked > self._num_answered
+        is_asked = not self._has_begun.is_set() or self._deadline is not None or self._num_asked > self._num_answered
         return not is_asked and len(self._frames) < self._wake_at + self._wake_at // 2
 
 

@@ -30,6 +30,7 @@ class Delivery:
     def __init__(self, exporters: Sequence[Exporter], guard: Guard, breathe: Callable[[], None]) -> None:
         self._outlets = [_Outlet(exporter, guard.at(name)) for name, exporter in _named(exporters).items()]
         self._guard, self._breathe = guard, breathe
+        self._is_abandoned = False
         self._busy: _Outlet | None = None
         """The one at work, or the last one that was."""
 
@@ -41,6 +42,8 @@ class Delivery:
     def send(self) -> None:
         """Give the exporters what waits, in its order."""
         for outlet in self._outlets:
+            if self._is_abandoned:
+                return
             self._busy = outlet
             self._guard.drain(outlet.site, outlet.exporter.export, outlet.waiting)
 
@@ -48,7 +51,7 @@ class Delivery:
         """Send, and have the exporters hand on what they have."""
         self.send()
         for outlet in self._outlets:
-            if outlet.site.is_enabled:
+            if outlet.site.is_enabled and not self._is_abandoned:
                 self._breathe()
                 self._busy = outlet
                 with outlet.site:
@@ -63,8 +66,13 @@ class Delivery:
                 outlet.exporter.close()
 
     def abandon(self) -> None:
-        """Give the exporters what waits and close them, but for the one that the worker hangs in; any thread."""
-        for outlet in self._outlets:
+        """Give the exporters what waits and close them, but for the one that the worker hangs in; any thread.
+
+        The last ones first, which are ours: what hangs in one of the user's may hang in another. A worker that comes
+        back meanwhile gives nothing to anybody any more.
+        """
+        self._is_abandoned = True
+        for outlet in reversed(self._outlets):
             if outlet is not self._busy:
                 with outlet.site:
                     self._guard.drain(outlet.site, outlet.exporter.export, outlet.waiting)

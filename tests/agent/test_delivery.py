@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from tests.builders import step_report
@@ -20,11 +21,17 @@ class Taker:
         self.steps: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.num_closed = self.num_flushed = 0
+        self.num_closed = self.num_flushed = self.num_inside = self.most_inside = 0
+        self.on_export = lambda: None
 
     def export(self, record):
         """Take one, once the gate is open."""
-        assert self.gate.wait(30)
+        if not self.gate.wait(30):
+            raise TimeoutError
+        self.num_inside += 1
+        self.most_inside = max(self.most_inside, self.num_inside)
+        self.on_export()
+        self.num_inside -= 1
         if record.step in self.faults:
             raise self.faults[record.step]
         self.steps.append(record.step)
@@ -107,3 +114,26 @@ def test_abandoned_by_a_worker_that_hangs():
 
     assert others == [([0, 1, 2, 3, 4, 5], 1)] * 2
     assert num_closed == 0
+
+
+def test_a_worker_that_comes_back_stays_out_of_the_way():
+    """Where the one that hung returns while the others are given what waits, nobody is at an exporter twice at once."""
+    takers = [Taker("a"), Taker("b"), Taker("c")]
+    made = delivery(*takers)
+    takers[0].gate.clear()
+    worker = threading.Thread(target=made.flush)
+    worker.start()
+    wait_until(lambda: made._busy is made._outlets[0])
+
+    def let_it_go():
+        takers[0].gate.set()
+        time.sleep(0.02)
+
+    takers[2].on_export = let_it_go
+    made.abandon()
+    worker.join(30)
+
+    assert [taker.steps for taker in takers] == [[0, 1, 2, 3, 4, 5]] * 3
+    assert [taker.most_inside for taker in takers] == [1, 1, 1]
+    assert [taker.num_closed for taker in takers] == [0, 1, 1]
+    assert [taker.num_flushed for taker in takers] == [0, 0, 0]

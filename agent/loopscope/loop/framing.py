@@ -18,6 +18,7 @@ from ..frames import ActivationFrame, Clip, SampleFrame, StepFrame, Timeline
 from ..notes import Note
 from ..probes.gradients import Reading
 from .logged import Logged
+from .losses import LossSum
 from .sources import Carry, Source
 
 __all__ = ["Framer", "Micro", "Sampler", "StepFacts"]
@@ -55,7 +56,7 @@ class Micro:
 
 @dataclass(slots=True)
 class StepFacts:
-    """What is known on the host of a step."""
+    """What the clock says of a step."""
 
     epoch: int
     batch: int | None
@@ -64,7 +65,6 @@ class StepFacts:
     num_samples: int
     skipped: str | None
     timeline: Timeline | None
-    loss: float | None
 
 
 class Sampler(Protocol):
@@ -92,6 +92,8 @@ class Framer:
         self._dropped: tuple[Source, StepFrame] | None = None
         self._spent_before_ns = 0
         self._covers: dict[tuple[object, ...], npt.NDArray[np.int64] | None] = {}
+        self._loss: float | None = None
+        """Of the step under way, where it is on the host."""
         self.logged = Logged()
         self.sampler: Sampler | None = None
         self._sampled: Source | None = None
@@ -106,10 +108,18 @@ class Framer:
             return
         micro.clips.append(_ClipCall(tuple(map(id, parameters)), max_norm, total_norm.detach().clone()))
 
-    def scalars(
-        self, source: Source, optimizer: Optimizer | None, micro: Micro, loss: Tensor | None
-    ) -> dict[str, Tensor]:
+    def note_loss(self, losses: LossSum) -> Tensor | None:
+        """Take the loss into the frame to come where it is on the host; return it where it is on a device."""
+        self._loss = losses.number
+        return losses.value
+
+    def forget_loss(self) -> None:
+        """Leave it out: the step that it was of has come to nothing."""
+        self._loss = None
+
+    def scalars(self, source: Source, optimizer: Optimizer | None, micro: Micro, losses: LossSum) -> dict[str, Tensor]:
         """Return the one-element tensors whose values are to come back with the gradients of this step."""
+        loss = self.note_loss(losses)
         scalars: dict[str, Tensor] = {} if loss is None else {"loss": loss}
         if micro.scale is not None:
             scalars["grad_scale"] = micro.scale
@@ -149,7 +159,7 @@ class Framer:
             learning_rates=_learning_rates(optimizer),
             skipped=facts.skipped,
             timeline=facts.timeline,
-            loss=facts.loss,
+            loss=self._loss,
             batch=facts.batch,
             parts=reading.parts,
             clips=tuple(
@@ -166,6 +176,7 @@ class Framer:
             num_tokens=carry.num_tokens,
             notes=(*carry.notes, *self._take_notes()),
         )
+        self._loss = None
         if self.sampler is not None and is_step:
             self._end_sample(self.sampler, source, frame)
         if facts.skipped is not None:

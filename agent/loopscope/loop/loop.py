@@ -115,7 +115,7 @@ class Loop:
         if self._in_backward.has_steps:
             source = self._in_backward.source
             source.begin_ns = self._clock.outside_ns(time.perf_counter_ns())
-            self._finish(source, None, self._in_backward.collect(self._losses.value), None)
+            self._finish(source, None, self._in_backward.collect(self._framer.note_loss(self._losses)), None)
 
     def gradients_unscaled(self, optimizer: Optimizer) -> None:
         """See BackwardListener."""
@@ -156,6 +156,7 @@ class Loop:
         for part in self._reading.parts:
             part.values.release()
         self._reading, source.pending = Reading(), ()
+        self._framer.forget_loss()
 
     def gradients_final(self, optimizer: Optimizer) -> None:
         """See OptimizerListener."""
@@ -207,7 +208,7 @@ class Loop:
         self._finish(source, optimizer, reading, reason)
 
     def _scalars(self, source: Source, optimizer: Optimizer) -> dict[str, Tensor]:
-        return self._framer.scalars(source, optimizer, self._micro, self._losses.value)
+        return self._framer.scalars(source, optimizer, self._micro, self._losses)
 
     def _finish(self, source: Source, optimizer: Optimizer | None, reading: Reading, skipped: str | None) -> None:
         now_ns = time.perf_counter_ns()
@@ -216,8 +217,7 @@ class Loop:
         samples_before = source.lap.num_samples
         duration, phases = self._clock.step_ended(source.lap, self._clock.outside_ns(now_ns) - source.begin_ns, now_ns)
         num_samples = source.lap.num_samples - samples_before
-        timeline, loss = self._device_clock.take(), self._losses.number
-        facts = StepFacts(*self._passes.position, duration, phases, num_samples, skipped, timeline, loss)
+        facts = StepFacts(*self._passes.position, duration, phases, num_samples, skipped, self._device_clock.take())
         frame = self._framer.frame(source, optimizer, self._micro, reading, facts)
         samples = self._take_sample(source, optimizer, skipped) if optimizer is not None else ()
         self._reading = Reading()

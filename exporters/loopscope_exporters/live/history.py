@@ -21,7 +21,9 @@ __all__ = ["History", "Slice"]
 MAX_NAMES = 2 * MAX_LAYERS
 """Layers that ever had a gradient; where groups change over and over, later ones are left out."""
 MAX_PENDING = 64
-"""Steps that wait for a fold at the most: it takes 0.25 ms for so many, and the loop may wait for that."""
+"""Steps that wait for a fold at the most: it takes 0.25 ms for so many of a few layers, which the loop may wait for."""
+MAX_PENDING_NORMS = 4_096
+"""Norms of parameters that these may hold: the reports of large models are kept no longer than a few steps."""
 
 _MEASURES = ("loss", "norm", "duration", "learning_rate")
 """Of these a span has mean, low and high, and whether any was not finite."""
@@ -48,6 +50,8 @@ class History:
 
     def __init__(self) -> None:
         self._pending: list[StepReport] = []
+        self._num_norms = 0
+        """Of single parameters, in what is pending."""
         self._spans = Spans()
         self._sums = SpanTable("sum", 3 * _NUM_MEASURES + len(_TOTALS))
         self._lows, self._highs = SpanTable("low", _NUM_MEASURES), SpanTable("high", _NUM_MEASURES)
@@ -57,12 +61,13 @@ class History:
     def add(self, report: StepReport) -> None:
         """Take in one report: it is worked in with the next `fold`."""
         self._pending.append(report)
-        if len(self._pending) >= MAX_PENDING:
+        self._num_norms += 0 if report.gradients is None else len(report.gradients.names)
+        if len(self._pending) >= MAX_PENDING or self._num_norms >= MAX_PENDING_NORMS:
             self.fold()
 
     def fold(self) -> None:
         """Work in what was added since the last time."""
-        reports, self._pending = self._pending, []
+        reports, self._pending, self._num_norms = self._pending, [], 0
         if not reports:
             return
         steps_K = np.fromiter((report.step for report in reports), np.int64, len(reports))

@@ -183,3 +183,31 @@ def test_log_after_detach_does_nothing(loop):
     watched.agent.epoch()
 
     assert watched.memory.steps == ()
+
+
+class _Inner(SGD):
+    """Does a backward of its own inside of its step, as optimizers that look ahead do, without a closure."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model.parameters(), 0.1)
+        self.model = model
+
+    def step(self, closure=None):
+        """Step, after a look at another batch."""
+        _loss(self.model, 7).backward()
+        return super().step(closure)
+
+
+def test_backward_inside_of_a_step_is_not_the_steps_loss():
+    """The loss of a step is the one whose gradients the step was given, whatever the optimizer does then."""
+    model = network()
+    optimizer = _Inner(model)
+    with watch(model, optimizer) as watched:
+        losses = []
+        for seed in range(3):
+            optimizer.zero_grad()
+            losses.append(_loss(model, seed))
+            losses[-1].backward()
+            optimizer.step()
+
+    assert [report.loss for report in watched.reports] == pytest.approx([loss.item() for loss in losses], rel=1e-6)

@@ -189,3 +189,17 @@ def test_every_phase_of_the_catalog_has_a_column() -> None:
 
     assert whole is not None
     assert {f"phase_{phase}" for phase in PHASES} < set(whole.columns)
+
+
+def test_reports_of_large_models_are_not_kept_waiting() -> None:
+    """What waits to be worked in is bounded by the steps, and by the parameters whose norms they hold."""
+    history = History()
+    most = 0
+    for index, each in enumerate(reports(300)):
+        table = gradient_table(np.ones(1_000), layers=tuple(f"layer{i}" for i in range(1_000)))
+        history.add(step_report(index, gradients=table) if index < 200 else each)
+        waiting = [report for report in history._pending if report.gradients is not None]
+        most = max(most, sum(len(report.gradients.names) for report in waiting))
+        assert len(history._pending) < 64
+
+    assert 3_000 <= most <= 4_096
