@@ -143,7 +143,7 @@ class NormPlan:
     def write(self, tensors: list[Tensor], out_W: Tensor, elements: Sequence[Tensor] = ()) -> None:
         """Write the L2 norm of each piece, accumulated in float32 or better, to `out_W` (shape [W], `self.dtype`).
 
-        `elements`, where `has_few`, are those of `out_W` (each of shape []): the same numbers, in half of the time.
+        `elements`, where `has_few`, are those of `out_W` (each of shape []): the same numbers, a quarter sooner.
         """
         if elements and self.has_few:
             for tensor, element in zip(tensors, elements, strict=True):
