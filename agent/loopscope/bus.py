@@ -15,10 +15,11 @@ from .guard import Guard
 
 __all__ = ["Bus"]
 
-_POLL_SECONDS = 0.2
-"""Rarely enough that the worker finds several steps at once: each awakening begins with cold caches."""
-_IDLE_SECONDS = 0.5
-"""The same after a look that found nothing: with slow steps most looks did, and each cost as much as a report."""
+_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 1.0
+_WANTED_FRAMES = 8
+"""The worker waits until about so many are there, within these bounds: each awakening begins with cold caches, and with
+slow steps a report by itself cost half as much again as one of two.
+"""
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
 _MAX_RESTARTS = 3
@@ -55,7 +56,8 @@ class Bus:
         self._first: Callable[[], None] | None = None
         self._has_begun = threading.Event()
         self._num_asked = self._num_answered = self._num_restarts = 0
-        self._is_idle = False
+        self._poll_seconds = _MIN_POLL_SECONDS
+        self._looked_seconds = time.monotonic()
         self._deadline: float | None = None
         self._pid = os.getpid()
         self._thread = self._new_thread()
@@ -183,8 +185,9 @@ class Bus:
         self._has_begun.set()
 
     def _turn(self) -> bool:
-        self._wake.wait(_IDLE_SECONDS if self._is_idle else _POLL_SECONDS)
+        self._wake.wait(self._poll_seconds)
         self._wake.clear()
+        self._plan_poll()
         deadline, num_asked = self._deadline, self._num_asked
         if deadline is not None or num_asked > self._num_answered:
             self.release_held()  # who asked could not, if this thread was at it
@@ -199,6 +202,13 @@ class Bus:
             self._wake.set()
         return deadline is not None and (not self._frames or time.monotonic() > deadline)
 
+    def _plan_poll(self) -> None:
+        """Choose how long to wait the next time, by how many frames came since the last look."""
+        now_seconds = time.monotonic()
+        elapsed_seconds, self._looked_seconds = now_seconds - self._looked_seconds, now_seconds
+        wanted_seconds = elapsed_seconds * _WANTED_FRAMES / max(len(self._frames), 1)
+        self._poll_seconds = min(max(wanted_seconds, _MIN_POLL_SECONDS), _MAX_POLL_SECONDS)
+
     def _drain(self) -> None:
         start_seconds = time.thread_time()
         with contextlib.suppress(IndexError):  # nothing is held, or the loop has just released it
@@ -212,8 +222,7 @@ class Bus:
 
     def _take_ready(self) -> None:
         """Take what is there, until it is time for the next tick."""
-        end_seconds = time.monotonic() + _POLL_SECONDS
-        self._is_idle = not self._frames
+        end_seconds = time.monotonic() + _MIN_POLL_SECONDS
         self._breath.begin()
         while self._frames and _is_ready(self._frames[0]):
             self._take(self._frames.popleft())

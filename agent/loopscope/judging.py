@@ -57,8 +57,10 @@ class Judge:
     hand. What comes of it is what one report after the other would bring.
     """
 
-    def __init__(self, info: RunInfo, detectors: Sequence[Detector], guard: Guard) -> None:
-        self._info, self._guard = info, guard
+    def __init__(
+        self, info: RunInfo, detectors: Sequence[Detector], guard: Guard, breathe: Callable[[], None] = lambda: None
+    ) -> None:
+        self._info, self._guard, self._breathe = info, guard, breathe
         self._witnesses = [
             _Witness(detector, guard.at(f"detector.{detector.name}"), _incidents_of(detector)) for detector in detectors
         ]
@@ -99,6 +101,7 @@ class Judge:
 
     def _hear(self, reports: Sequence[StepReport | EpochReport], findings: Sequence[_Finding]) -> None:
         for number, witness in enumerate(self._witnesses):
+            self._breathe()
             incidents = witness.incidents
             told = self._guard.each(witness.site, witness.detector.see, reports)
             for finding, events in zip(findings, told, strict=True):

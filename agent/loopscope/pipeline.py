@@ -29,12 +29,12 @@ from .records import (
 
 __all__ = ["Pipeline"]
 
-_SELF_REPORT_SECONDS = 1.0
+_SELF_REPORT_SECONDS = 2.0
 _MEMORY_SECONDS = 0.05
 _BATCH_REPORTS = 8
-_BATCH_SECONDS = 0.3e-3
+_BATCH_SECONDS = 1e-3
 """Reports are made until there are so many, or for so long, and then judged and sent one stage after the other: what a
-stage needs is at hand then, which takes some 7 % off the worker's time; large models' reports go one by one as ever.
+stage needs is at hand then, which takes some 7 % off the worker's time. Reports that take longer to make go one by one.
 """
 _OF_STEPS = (NonfiniteOrigin, PauseNote, HookCount, HookSilence)
 """Notes that tell of a step and are no events by themselves."""
@@ -59,7 +59,7 @@ class Pipeline:
     ) -> None:
         self._info, self._guard, self._report_self, self._read_memory = info, guard, report_self, read_memory
         self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
-        self._judge = Judge(info, detectors, guard)
+        self._judge = Judge(info, detectors, guard, breathe)
         self._delivery = Delivery(exporters, guard, breathe)
         self._breathe = breathe
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
@@ -102,7 +102,7 @@ class Pipeline:
                 self._take_notes(frame)
 
     def tick(self) -> None:
-        """Send and flush what this batch of frames brought, and about once a second say how we are."""
+        """Send and flush what this batch of frames brought, and every two seconds or so say how we are."""
         self._work()
         now_seconds = time.monotonic()
         if now_seconds - self._self_seconds >= _SELF_REPORT_SECONDS:

@@ -43,7 +43,7 @@ class Exporter(Protocol):
         """Take one record; the first is the RunInfo. May buffer until `flush`."""
 
     def flush(self) -> None:
-        """Hand over what is buffered; called after each batch of records, about every 0.2 s while steps come."""
+        """Hand over what is buffered; called after each batch of records, every 0.2 s to 1 s while steps come."""
 
     def close(self) -> None:
         """Let go of files, sockets and threads; a second call does nothing."""

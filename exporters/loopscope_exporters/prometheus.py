@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["PATH", "MetricsPage", "PrometheusExporter"]
 
 PATH = "/metrics"
+_LINES_AT_ONCE = 8
 _UNITS = ("seconds", "bytes", "ratio")
 
 
@@ -102,6 +103,7 @@ class MetricsPage:
         """Yield the families that have samples."""
         with self._lock:
             agents = list(self._agents)
+        every = None if all(series.has_long_steps for series in agents) else _LINES_AT_ONCE
         collected = []
         for series in agents:
             collected.append(series.collect())
@@ -109,7 +111,7 @@ class MetricsPage:
         for entry in METRICS:
             if any(points[entry.name] for points in collected):
                 family = _family(entry)
-                samples: Any = Yielding(partial(_all_samples, entry, family.name, collected))
+                samples: Any = Yielding(partial(_all_samples, entry, family.name, collected), every)
                 family.samples = samples  # prometheus_client only goes through them
                 yield family
 

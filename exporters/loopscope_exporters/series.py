@@ -48,6 +48,8 @@ _LIMITS = {"loopscope.learning_rate": 8, "loopscope.internal_errors": MAX_PARTS}
 """Values of the last label of one optimizer or agent, where the catalog has no closed list."""
 OTHER_OPTIMIZERS = "other"
 """Value of the label `optimizer` that the optimizers after the first MAX_OPTIMIZERS share."""
+_LONG_STEP_SECONDS = 0.1
+"""Several times what 2,000 lines take."""
 
 
 class AgentSeries:
@@ -90,6 +92,14 @@ class AgentSeries:
                 self._health.add(record)
             else:
                 self._add_run(record)
+
+    @property
+    def has_long_steps(self) -> bool:
+        """Whether the latest step of each optimizer was so long that it would not have felt a whole answer."""
+        with self._lock:
+            reports = [tally.latest for tally in self._tallies.values()]
+        seconds = [0.0 if report is None else report.duration_seconds or 0.0 for report in reports]
+        return min(seconds, default=0.0) >= _LONG_STEP_SECONDS
 
     def collect(self) -> Points:
         """Return the points of this moment; metrics without a known value have an empty list."""

@@ -24,14 +24,18 @@ def give_way() -> None:
 
 
 class Yielding(Generic[_T]):
-    """What `make` gives, made anew each time that somebody goes through it, giving way after every so many entries."""
+    """What `make` gives, made anew each time that somebody goes through it, giving way after every so many entries.
 
-    def __init__(self, make: Callable[[], Iterable[_T]], every: int = 8) -> None:
+    Never where `every` is None: where steps are so long that none would feel the whole answer, each rest only has the
+    answer go on with cold caches.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[_T]], every: int | None = 8) -> None:
         self._make, self._every = make, every
 
     def __iter__(self) -> Iterator[_T]:
         """Yield the entries."""
         for index, entry in enumerate(self._make()):
-            if index % self._every == self._every - 1:
+            if self._every is not None and index % self._every == self._every - 1:
                 give_way()
             yield entry

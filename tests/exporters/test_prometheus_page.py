@@ -88,6 +88,24 @@ def test_a_scrape_can_ask_for_some_families(server, exporter):
     assert {family.name for family in text_string_to_metric_families(text)} == {"loopscope_steps", "loopscope_loss"}
 
 
+@pytest.mark.parametrize(
+    ("durations", "rests"),
+    [((None,), True), ((0.001,), True), ((2.0,), False), ((2.0, 2.0), False), ((2.0, 0.001), True)],
+    ids=["unknown", "short", "long", "two long", "long and short"],
+)
+def test_an_answer_rests_only_where_a_step_would_feel_it(server, exporter, monkeypatch, durations, rests):
+    """Where steps are short the lines come a few at a time; where all are long each rest would only cost time."""
+    export(exporter, run_info())
+    for number, duration in enumerate(durations):
+        export(exporter, step_report(1, optimizer=f"optimizer-{number}", duration_seconds=duration))
+    num_rests: list[int] = []
+    monkeypatch.setattr("loopscope_exporters.yielding.time.sleep", lambda _: num_rests.append(1))
+    num_samples = len(scrape(server))
+
+    assert num_samples > 100
+    assert (len(num_rests) > num_samples / 10) == rests
+
+
 def test_a_scrape_never_mixes_two_steps(server, exporter):
     """While steps pour in, loss, rate, norms and counters of a scrape agree, and counters never fall."""
     export(exporter, run_info())

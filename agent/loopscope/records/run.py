@@ -34,7 +34,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfReport:
-    """What the agent says of itself, about once a second; counters count from attach."""
+    """What the agent says of itself, every two seconds or so; counters count from attach."""
 
     run: str
     agent: str

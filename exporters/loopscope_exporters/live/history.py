@@ -22,8 +22,6 @@ MAX_NAMES = 2 * MAX_LAYERS
 """Layers that ever had a gradient; where groups change over and over, later ones are left out."""
 MAX_PENDING = 64
 """Steps that wait for a fold at the most: it takes 0.25 ms for so many of a few layers, which the loop may wait for."""
-MAX_PENDING_NORMS = 4_096
-"""Norms of parameters that these may hold: the reports of large models are kept no longer than a few steps."""
 
 _MEASURES = ("loss", "norm", "duration", "learning_rate")
 """Of these a span has mean, low and high, and whether any was not finite."""
@@ -45,13 +43,23 @@ class Slice:
     layer_norms_GS: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is kept of a report until the next fold, so that the norms of its parameters may go."""
+
+    number: int
+    row: tuple[float, ...]
+    layers: tuple[str, ...] = ()
+    norms_G: Floats | None = None
+    num_nonfinite_G: Integers | None = None
+    """None where every gradient was finite."""
+
+
 class History:
-    """Keeps the spans of one optimizer; `add` takes a reference, `fold` the time. Not thread-safe."""
+    """Keeps the spans of one optimizer; `add` takes a few microseconds, `fold` the time. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._pending: list[StepReport] = []
-        self._num_norms = 0
-        """Of single parameters, in what is pending."""
+        self._pending: list[_Step] = []
         self._spans = Spans()
         self._sums = SpanTable("sum", 3 * _NUM_MEASURES + len(_TOTALS))
         self._lows, self._highs = SpanTable("low", _NUM_MEASURES), SpanTable("high", _NUM_MEASURES)
@@ -60,23 +68,22 @@ class History:
 
     def add(self, report: StepReport) -> None:
         """Take in one report: it is worked in with the next `fold`."""
-        self._pending.append(report)
-        self._num_norms += 0 if report.gradients is None else len(report.gradients.names)
-        if len(self._pending) >= MAX_PENDING or self._num_norms >= MAX_PENDING_NORMS:
+        self._pending.append(_step(report))
+        if len(self._pending) >= MAX_PENDING:
             self.fold()
 
     def fold(self) -> None:
         """Work in what was added since the last time."""
-        reports, self._pending, self._num_norms = self._pending, [], 0
-        if not reports:
+        steps, self._pending = self._pending, []
+        if not steps:
             return
-        steps_K = np.fromiter((report.step for report in reports), np.int64, len(reports))
+        steps_K = np.array([step.number for step in steps], dtype=np.int64)
         spans_K, num_halvings = self._spans.place(steps_K)
         for _ in range(num_halvings):
             for table in (self._sums, self._lows, self._highs, self._norms, self._counts, self._bad):
                 table.halve()
         spans_U, starts_U = np.unique(spans_K, return_index=True)
-        values_KC = np.array([_row(report) for report in reports])
+        values_KC = np.array([step.row for step in steps])
         measures, totals = values_KC[:, :_NUM_MEASURES], values_KC[:, _NUM_MEASURES:]
         is_finite = np.isfinite(measures)
         rows = np.hstack([np.where(is_finite, measures, 0.0), is_finite, np.isinf(measures), totals])
@@ -84,7 +91,7 @@ class History:
         extremes = np.where(is_finite, measures, np.nan)
         self._lows.add(spans_U, starts_U, extremes)
         self._highs.add(spans_U, starts_U, extremes)
-        self._fold_layers(reports, spans_K)
+        self._fold_layers(steps, spans_K)
 
     def since(self, width: int = 0, first: int = 0) -> Slice | None:
         """Return the spans from `first` on, all where they are not of that width; None before the first step."""
@@ -116,29 +123,29 @@ class History:
             }
         return columns | dict(zip(_TOTALS, sums[3 * _NUM_MEASURES :], strict=True))
 
-    def _fold_layers(self, reports: Sequence[StepReport], spans_K: Integers) -> None:
-        """Work in the norms of layers, for each run of reports that have the same layers at once."""
+    def _fold_layers(self, steps: Sequence[_Step], spans_K: Integers) -> None:
+        """Work in the norms of layers, for each run of steps that have the same layers at once."""
         start = 0
-        for end in range(1, len(reports) + 1):
-            if end < len(reports) and _layers(reports[end]) is _layers(reports[start]):
+        for end in range(1, len(steps) + 1):
+            if end < len(steps) and steps[end].layers is steps[start].layers:
                 continue
-            layers = _layers(reports[start])
-            if layers:
-                self._add_layers(layers, reports[start:end], spans_K[start:end])
+            if steps[start].layers:
+                self._add_layers(steps[start:end], spans_K[start:end])
             start = end
 
-    def _add_layers(self, layers: Sequence[str], reports: Sequence[StepReport], spans_K: Integers) -> None:
+    def _add_layers(self, steps: Sequence[_Step], spans_K: Integers) -> None:
+        layers = steps[0].layers
         for layer in layers:
             if layer not in self._layers and len(self._layers) < MAX_NAMES:
                 self._layers[layer] = len(self._layers)
         of_theirs = [index for index, layer in enumerate(layers) if layer in self._layers]
         of_ours = [self._layers[layers[index]] for index in of_theirs]
-        tables = [report.gradients for report in reports if report.gradients is not None]
-        norms_KG = np.array([table.layer_norms for table in tables])[:, of_theirs]
+        norms_KG = np.array([step.norms_G for step in steps])[:, of_theirs]
         is_finite_KG = np.isfinite(norms_KG)
         bad_KG = np.isinf(norms_KG)
-        for row in np.flatnonzero(~is_finite_KG.all(axis=1)):  # NaN is a gradient that is not finite, or none at all
-            bad_KG[row] |= tables[row].layer_num_nonfinite[of_theirs] > 0
+        for row, step in enumerate(steps):  # NaN is a gradient that is not finite, or none at all
+            if step.num_nonfinite_G is not None:
+                bad_KG[row] |= step.num_nonfinite_G[of_theirs] > 0
         spans_U, starts_U = np.unique(spans_K, return_index=True)
         for table, values_KG in (
             (self._norms, np.where(is_finite_KG, norms_KG, 0.0)),
@@ -147,13 +154,17 @@ class History:
         ):
             if table.values_SC.shape[1] < len(self._layers):
                 table.widen(len(self._layers))
-            rows = np.zeros((len(tables), len(self._layers)))
+            rows = np.zeros((len(steps), len(self._layers)))
             rows[:, of_ours] = values_KG
             table.add(spans_U, starts_U, rows)
 
 
-def _layers(report: StepReport) -> tuple[str, ...] | None:
-    return None if report.gradients is None else report.gradients.layers
+def _step(report: StepReport) -> _Step:
+    table = report.gradients
+    if table is None:
+        return _Step(report.step, _row(report))
+    num_nonfinite_G = table.layer_num_nonfinite if table.has_nonfinite else None
+    return _Step(report.step, _row(report), table.layers, table.layer_norms, num_nonfinite_G)
 
 
 def _row(report: StepReport) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -61,6 +62,18 @@ def test_spans_hold_what_was_in_their_steps(num_steps: int, first: int) -> None:
         )
         norms = np.mean([each.gradients.layer_norms for each in inside], axis=0)
         assert whole.layer_norms_GS[:, span] == pytest.approx(norms)
+
+
+def test_reports_are_not_kept() -> None:
+    """Those of a large model hold the norms of thousands of parameters: what waits for a fold does without them."""
+    history, report = History(), step_report(0)
+    assert report.gradients is not None
+    norms = weakref.ref(report.gradients.norms)
+    history.add(report)
+    del report
+
+    assert norms() is None
+    assert history.since() is not None
 
 
 def test_long_runs_are_bounded_and_lose_no_step() -> None:
@@ -189,17 +202,3 @@ def test_every_phase_of_the_catalog_has_a_column() -> None:
 
     assert whole is not None
     assert {f"phase_{phase}" for phase in PHASES} < set(whole.columns)
-
-
-def test_reports_of_large_models_are_not_kept_waiting() -> None:
-    """What waits to be worked in is bounded by the steps, and by the parameters whose norms they hold."""
-    history = History()
-    most = 0
-    for index, each in enumerate(reports(300)):
-        table = gradient_table(np.ones(1_000), layers=tuple(f"layer{i}" for i in range(1_000)))
-        history.add(step_report(index, gradients=table) if index < 200 else each)
-        waiting = [report for report in history._pending if report.gradients is not None]
-        most = max(most, sum(len(report.gradients.names) for report in waiting))
-        assert len(history._pending) < 64
-
-    assert 3_000 <= most <= 4_096
