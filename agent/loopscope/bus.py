@@ -15,10 +15,11 @@ from .guard import Guard
 
 __all__ = ["Bus"]
 
-_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 1.0
+_LOOK_SECONDS, _IDLE_SECONDS = 0.2, 1.0
 _WANTED_FRAMES = 8
-"""The worker waits until about so many are there, within these bounds: each awakening begins with cold caches, and with
-slow steps a report by itself cost half as much again as one of two.
+"""The worker looks when so many are there, or one that holds slots of which there are few, but so long after the last
+look at the soonest and the latest: each awakening begins with cold caches, and a report by itself cost half as much
+again as one of two.
 """
 _HOLD_SECONDS = 0.5
 """The latest step waits this long for agent.log before the worker takes it anyway."""
@@ -56,8 +57,8 @@ class Bus:
         self._first: Callable[[], None] | None = None
         self._has_begun = threading.Event()
         self._num_asked = self._num_answered = self._num_restarts = 0
-        self._poll_seconds = _MIN_POLL_SECONDS
         self._looked_seconds = time.monotonic()
+        self._has_rare_slots = False
         self._deadline: float | None = None
         self._pid = os.getpid()
         self._thread = self._new_thread()
@@ -75,7 +76,7 @@ class Bus:
         if isinstance(frame, StepFrame):
             self.release_held()
         self._held.append(frame)
-        if len(self._frames) >= self._wake_at and not self._wake.is_set():
+        if self._is_time_to_look() and not self._wake.is_set():
             self.wake()
 
     @property
@@ -94,7 +95,9 @@ class Bus:
         if self._releasing.acquire(blocking=False):  # else the other thread is at it
             try:
                 while self._held:
-                    self._frames.append(self._held.popleft())
+                    frame = self._held.popleft()
+                    self._frames.append(frame)
+                    self._has_rare_slots |= isinstance(frame, StepFrame) and frame.has_rare_slots
             finally:
                 self._releasing.release()
 
@@ -153,6 +156,11 @@ class Bus:
         """Whether the caller is on the worker thread."""
         return threading.current_thread() is self._thread
 
+    def _is_time_to_look(self) -> bool:
+        num_frames = len(self._frames)
+        is_worth_it = num_frames >= _WANTED_FRAMES or self._has_rare_slots
+        return num_frames >= self._wake_at or (is_worth_it and time.monotonic() - self._looked_seconds > _LOOK_SECONDS)
+
     def _new_thread(self) -> threading.Thread:
         return threading.Thread(target=self._run, name="loopscope-worker", daemon=True)
 
@@ -185,9 +193,9 @@ class Bus:
         self._has_begun.set()
 
     def _turn(self) -> bool:
-        self._wake.wait(self._poll_seconds)
+        self._wake.wait(_IDLE_SECONDS)
         self._wake.clear()
-        self._plan_poll()
+        self._looked_seconds, self._has_rare_slots = time.monotonic(), False
         deadline, num_asked = self._deadline, self._num_asked
         if deadline is not None or num_asked > self._num_answered:
             self.release_held()  # who asked could not, if this thread was at it
@@ -202,13 +210,6 @@ class Bus:
             self._wake.set()
         return deadline is not None and (not self._frames or time.monotonic() > deadline)
 
-    def _plan_poll(self) -> None:
-        """Choose how long to wait the next time, by how many frames came since the last look."""
-        now_seconds = time.monotonic()
-        elapsed_seconds, self._looked_seconds = now_seconds - self._looked_seconds, now_seconds
-        wanted_seconds = elapsed_seconds * _WANTED_FRAMES / max(len(self._frames), 1)
-        self._poll_seconds = min(max(wanted_seconds, _MIN_POLL_SECONDS), _MAX_POLL_SECONDS)
-
     def _drain(self) -> None:
         start_seconds = time.thread_time()
         with contextlib.suppress(IndexError):  # nothing is held, or the loop has just released it
@@ -222,7 +223,7 @@ class Bus:
 
     def _take_ready(self) -> None:
         """Take what is there, until it is time for the next tick."""
-        end_seconds = time.monotonic() + _MIN_POLL_SECONDS
+        end_seconds = time.monotonic() + _LOOK_SECONDS
         self._breath.begin()
         while self._frames and _is_ready(self._frames[0]):
             self._take(self._frames.popleft())

@@ -40,8 +40,9 @@ class Delivery:
             outlet.waiting.append(record)
 
     def send(self) -> None:
-        """Give the exporters what waits, in its order."""
+        """Give the exporters what waits, in its order; breathe before each."""
         for outlet in self._outlets:
+            self._breathe()
             if self._is_abandoned:
                 return
             self._busy = outlet

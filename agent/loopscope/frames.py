@@ -226,6 +226,11 @@ class StepFrame:
         for reason, count in lost.num_skipped.items():
             self.num_skipped[reason] = self.num_skipped.get(reason, 0) + count
 
+    @property
+    def has_rare_slots(self) -> bool:
+        """Whether it holds slots of which there are only a few, beside those that every step has."""
+        return bool(self.samples_taken or self.logged_parts or self.activations)
+
     def pending(self) -> list[Values | Timeline]:
         """Everything that is on its way from a device, to be waited for and then released."""
         waited_for: list[Values | Timeline] = [part.values for part in self.parts]

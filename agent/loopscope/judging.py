@@ -80,7 +80,7 @@ class Judge:
         noted: Sequence[Sequence[Event]],
         tell: Callable[[_R, Verdict], None],
     ) -> None:
-        """Tell what comes of each report and the events of its notes, in their order.
+        """Tell what comes of each report and the events of its notes, in their order; breathe before each detector.
 
         Where a fault escapes the guard (a thread that is ended, `strict`), what was found until then is told.
         """

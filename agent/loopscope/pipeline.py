@@ -61,7 +61,6 @@ class Pipeline:
         self._assembler = Assembler(info.run, info.agent, info.rank, info.initial_step)
         self._judge = Judge(info, detectors, guard, breathe)
         self._delivery = Delivery(exporters, guard, breathe)
-        self._breathe = breathe
         self._readback, self._epochs_site = guard.at("readback"), guard.at("epochs")
         self._activity, self._activity_site = Activity(info), guard.at("activity")
         self._window_steps = window_steps
@@ -157,9 +156,7 @@ class Pipeline:
     def _work(self) -> None:
         """Judge the reports that wait, and send what comes of them."""
         while self._waiting:
-            self._breathe()
             self._judge.judge_all(*self._next_batch(), self._conclude)
-        self._breathe()
         self._delivery.send()
 
     def _next_batch(self) -> tuple[list[StepReport], list[Sequence[Event]]]:
@@ -184,7 +181,7 @@ class Pipeline:
         if self._kept:
             notes = (*self._kept, *notes)
             self._kept.clear()
-        if time.monotonic() - self._memory_seconds >= _MEMORY_SECONDS:
+        if not self._waiting and time.monotonic() - self._memory_seconds >= _MEMORY_SECONDS:
             self._memory_seconds = time.monotonic()
             with self._guard.at("self_report"):
                 report = dataclasses.replace(report, memory_bytes=self._read_memory())

@@ -48,8 +48,6 @@ _LIMITS = {"loopscope.learning_rate": 8, "loopscope.internal_errors": MAX_PARTS}
 """Values of the last label of one optimizer or agent, where the catalog has no closed list."""
 OTHER_OPTIMIZERS = "other"
 """Value of the label `optimizer` that the optimizers after the first MAX_OPTIMIZERS share."""
-_LONG_STEP_SECONDS = 0.1
-"""Several times what 2,000 lines take."""
 
 
 class AgentSeries:
@@ -94,12 +92,11 @@ class AgentSeries:
                 self._add_run(record)
 
     @property
-    def has_long_steps(self) -> bool:
-        """Whether the latest step of each optimizer was so long that it would not have felt a whole answer."""
+    def step_seconds(self) -> float:
+        """Duration of the shortest among the optimizers' latest steps, 0 where one is not known."""
         with self._lock:
             reports = [tally.latest for tally in self._tallies.values()]
-        seconds = [0.0 if report is None else report.duration_seconds or 0.0 for report in reports]
-        return min(seconds, default=0.0) >= _LONG_STEP_SECONDS
+        return min((0.0 if report is None else report.duration_seconds or 0.0 for report in reports), default=0.0)
 
     def collect(self) -> Points:
         """Return the points of this moment; metrics without a known value have an empty list."""

@@ -26,8 +26,7 @@ def give_way() -> None:
 class Yielding(Generic[_T]):
     """What `make` gives, made anew each time that somebody goes through it, giving way after every so many entries.
 
-    Never where `every` is None: where steps are so long that none would feel the whole answer, each rest only has the
-    answer go on with cold caches.
+    Never where `every` is None: where no step would feel the whole, each rest only has it go on with cold caches.
     """
 
     def __init__(self, make: Callable[[], Iterable[_T]], every: int | None = 8) -> None:

@@ -152,6 +152,19 @@ def test_a_thread_that_is_ended_in_a_detector_loses_no_report():
     assert late.seen == [("window", 6), ("step", 7)]
 
 
+def test_memory_is_read_once_a_batch():
+    """It is that of the moment, which is nearest to the last of the steps."""
+    seen: list[tuple[int, int | None]] = []
+    witness = Witness()
+    witness.see = lambda report: seen.append((report.step, report.memory_bytes)) or ()
+    made, _ = worker(witness, read_memory=lambda: 7)
+    for step in range(4):
+        made.take(step_frame(step))
+    made.tick()
+
+    assert seen == [(0, None), (1, None), (2, None), (3, 7)]
+
+
 def test_memory_that_cannot_be_read_costs_no_report():
     """The report says nothing of it then, and the fault is counted."""
 

@@ -211,6 +211,35 @@ def test_worker_looks_often_where_steps_are_fast(taker, guard):
     assert num_ticks >= 6
 
 
+def test_worker_does_not_sleep_over_the_begin_of_fast_steps(taker, guard):
+    """After a pause in which it looked seldom it is woken once there is enough to do: rings are not long."""
+    with _at_work(Bus(taker.take, taker.tick, guard, wake_at=1_000, on_end=taker.end)) as bus:
+        wait_until(lambda: taker.num_ticks == 1)  # the next look of its own comes a second later
+        time.sleep(0.3)
+        for number in range(20):
+            bus.put(step_frame(number))
+            time.sleep(0.01)
+        num_taken = len(taker.taken)
+
+    assert num_taken >= 8
+
+
+@pytest.mark.parametrize("slots", ["samples_taken", "logged_parts", "activations"])
+def test_worker_looks_soon_where_slots_are_few(taker, guard, slots):
+    """Samples and logged tensors of a device have rings of a few slots: such a step is not kept waiting for others."""
+    with _at_work(Bus(taker.take, taker.tick, guard, wake_at=1_000, on_end=taker.end)) as bus:
+        values = Values()
+        values.has_arrived = True
+        for number in range(9):
+            frame = step_frame(number)
+            setattr(frame, slots, (types.SimpleNamespace(values=values),))
+            bus.put(frame)
+            assert len(bus._frames) <= 2
+            time.sleep(0.25)
+
+    assert taker.taken == list(range(9))
+
+
 def test_worker_sleeps_between_stretches_of_work(taker, guard, sleeps):
     """A batch that takes long is no single stretch: a loop of short steps has the interpreter in between."""
     taker.take_seconds = 0.002

@@ -64,6 +64,17 @@ def test_each_gets_all_in_its_order_once():
     assert [taker.num_flushed for taker in takers] == [1, 1]
 
 
+def test_the_loop_can_have_the_interpreter_between_two_exporters():
+    """Each gets all that waits at one go: before the next one does the worker may breathe."""
+    takers, seen = [Taker("a"), Taker("b")], []
+    made = Delivery(takers, Guard(), lambda: seen.append([len(taker.steps) for taker in takers]))
+    for step in range(3):
+        made.put(step_report(step))
+    made.send()
+
+    assert seen == [[0, 0], [3, 0]]
+
+
 def test_what_one_fails_of_is_lost_to_it_alone():
     """A fault costs a record of one exporter, not the records after it, nor those of the others."""
     takers = [Taker("a", {2: ValueError("ours")}), Taker("b")]

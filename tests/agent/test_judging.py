@@ -67,6 +67,16 @@ def test_a_batch_is_judged_as_its_reports_one_by_one(seed):
     assert sum(verdict.health is not None for verdict in batched) > 4
 
 
+def test_the_loop_can_have_the_interpreter_between_two_detectors():
+    """A batch of eight is more than the worker may do at one stretch."""
+    seen: list[int] = []
+    detectors = [Failing(), Failing()]
+    judge = Judge(run_info(), detectors, Guard(), lambda: seen.append(sum(len(each.steps) for each in detectors)))
+    at_once(judge, [step_report(step) for step in (0, 1, 3)], [()] * 3)
+
+    assert seen == [0, 3]
+
+
 class Failing:
     """A detector of somebody else, which fails at every third report."""
 

@@ -90,14 +90,24 @@ def test_a_scrape_can_ask_for_some_families(server, exporter):
 
 @pytest.mark.parametrize(
     ("durations", "rests"),
-    [((None,), True), ((0.001,), True), ((2.0,), False), ((2.0, 2.0), False), ((2.0, 0.001), True)],
-    ids=["unknown", "short", "long", "two long", "long and short"],
+    [
+        ((None,), True),
+        ((0.001,), True),
+        ((0.05,), False),
+        ((0.05,) * 3, True),
+        ((2.0,) * 3, False),
+        ((2.0, 0.001), True),
+    ],
+    ids=["unknown", "short", "long", "long, and much to say", "very long", "long and short"],
 )
 def test_an_answer_rests_only_where_a_step_would_feel_it(server, exporter, monkeypatch, durations, rests):
     """Where steps are short the lines come a few at a time; where all are long each rest would only cost time."""
+    layers = tuple(f"layer{index}" for index in range(20))
     export(exporter, run_info())
     for number, duration in enumerate(durations):
-        export(exporter, step_report(1, optimizer=f"optimizer-{number}", duration_seconds=duration))
+        gradients = gradient_table([1.0] * len(layers), layers=layers)
+        labels = {"optimizer": f"optimizer-{number}", "duration_seconds": duration}
+        export(exporter, step_report(1, gradients=gradients, **labels))
     num_rests: list[int] = []
     monkeypatch.setattr("loopscope_exporters.yielding.time.sleep", lambda _: num_rests.append(1))
     num_samples = len(scrape(server))

@@ -42,7 +42,7 @@ class MemoryCreepRule:
 
 
 class MemoryCreep:
-    """Reports resident memory that grows steadily with the steps; looked at twenty times a second at the most.
+    """Reports resident memory that grows steadily with the steps; looked at once a batch of reports.
 
     Memory: 48 looks.
     """

@@ -59,7 +59,7 @@ class StepReport:
     """Index of the step's last batch within the pass of its DataLoader, None without one."""
     memory_bytes: int | None = None
     """Resident memory of the process, mapped files left out, as the report was made; None where none was read: it is
-    twenty times a second at the most.
+    once for each batch of reports, and twenty times a second at the most.
     """
     overhead_seconds: float = 0.0
     """What our hooks took of this step on the training thread."""

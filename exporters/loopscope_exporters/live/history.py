@@ -143,7 +143,7 @@ class History:
         norms_KG = np.array([step.norms_G for step in steps])[:, of_theirs]
         is_finite_KG = np.isfinite(norms_KG)
         bad_KG = np.isinf(norms_KG)
-        for row, step in enumerate(steps):  # NaN is a gradient that is not finite, or none at all
+        for row, step in enumerate(steps):  # a norm of NaN may be that of no gradient at all
             if step.num_nonfinite_G is not None:
                 bad_KG[row] |= step.num_nonfinite_G[of_theirs] > 0
         spans_U, starts_U = np.unique(spans_K, return_index=True)

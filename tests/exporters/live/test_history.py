@@ -64,6 +64,16 @@ def test_spans_hold_what_was_in_their_steps(num_steps: int, first: int) -> None:
         assert whole.layer_norms_GS[:, span] == pytest.approx(norms)
 
 
+def test_a_count_that_a_dropped_step_left_marks_its_layer() -> None:
+    """A report that stands for a dropped step as well has finite norms, and counts of what that one had."""
+    history = History()
+    history.add(step_report(0, gradients=gradient_table([1.0, 2.0], layers=("a", "b"), num_nonfinite=[0, 3])))
+    whole = history.since()
+
+    assert whole is not None
+    assert whole.layer_norms_GS.tolist() == [[1.0], [math.inf]]
+
+
 def test_reports_are_not_kept() -> None:
     """Those of a large model hold the norms of thousands of parameters: what waits for a fold does without them."""
     history, report = History(), step_report(0)
