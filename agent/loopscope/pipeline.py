@@ -31,7 +31,7 @@ __all__ = ["Pipeline"]
 
 _SELF_REPORT_SECONDS = 2.0
 _MEMORY_SECONDS = 0.05
-_BATCH_REPORTS = 8
+_BATCH_REPORTS = 32
 _BATCH_SECONDS = 1e-3
 """Reports are made until there are so many, or for so long, and then judged and sent one stage after the other: what a
 stage needs is at hand then, which takes some 7 % off the worker's time. Reports that take longer to make go one by one.

@@ -68,7 +68,7 @@ def test_a_batch_is_judged_as_its_reports_one_by_one(seed):
 
 
 def test_the_loop_can_have_the_interpreter_between_two_detectors():
-    """A batch of eight is more than the worker may do at one stretch."""
+    """A batch is more than the worker may do at one stretch."""
     seen: list[int] = []
     detectors = [Failing(), Failing()]
     judge = Judge(run_info(), detectors, Guard(), lambda: seen.append(sum(len(each.steps) for each in detectors)))

@@ -22,6 +22,8 @@ MAX_NAMES = 2 * MAX_LAYERS
 """Layers that ever had a gradient; where groups change over and over, later ones are left out."""
 MAX_PENDING = 64
 """Steps that wait for a fold at the most: it takes 0.25 ms for so many of a few layers, which the loop may wait for."""
+MAX_PENDING_NORMS = 4_096
+"""Norms of parameters that reports which wait may hold: those of large models are soon cut down to what is needed."""
 
 _MEASURES = ("loss", "norm", "duration", "learning_rate")
 """Of these a span has mean, low and high, and whether any was not finite."""
@@ -45,7 +47,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is kept of a report until the next fold, so that the norms of its parameters may go."""
+    """What a fold needs of a report, so that the norms of its parameters may go."""
 
     number: int
     row: tuple[float, ...]
@@ -56,10 +58,14 @@ class _Step:
 
 
 class History:
-    """Keeps the spans of one optimizer; `add` takes a few microseconds, `fold` the time. Not thread-safe."""
+    """Keeps the spans of one optimizer; `add` takes a reference, `fold` the time. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._pending: list[_Step] = []
+        self._pending: list[StepReport] = []
+        self._num_norms = 0
+        """Of single parameters, in what is pending."""
+        self._steps: list[_Step] = []
+        """Those before what is pending."""
         self._spans = Spans()
         self._sums = SpanTable("sum", 3 * _NUM_MEASURES + len(_TOTALS))
         self._lows, self._highs = SpanTable("low", _NUM_MEASURES), SpanTable("high", _NUM_MEASURES)
@@ -68,13 +74,17 @@ class History:
 
     def add(self, report: StepReport) -> None:
         """Take in one report: it is worked in with the next `fold`."""
-        self._pending.append(_step(report))
-        if len(self._pending) >= MAX_PENDING:
+        self._pending.append(report)
+        self._num_norms += 0 if report.gradients is None else len(report.gradients.names)
+        if len(self._steps) + len(self._pending) >= MAX_PENDING:
             self.fold()
+        elif self._num_norms >= MAX_PENDING_NORMS:
+            self._cut_down()
 
     def fold(self) -> None:
         """Work in what was added since the last time."""
-        steps, self._pending = self._pending, []
+        self._cut_down()
+        steps, self._steps = self._steps, []
         if not steps:
             return
         steps_K = np.array([step.number for step in steps], dtype=np.int64)
@@ -122,6 +132,10 @@ class History:
                 f"{name}_high": highs[index],
             }
         return columns | dict(zip(_TOTALS, sums[3 * _NUM_MEASURES :], strict=True))
+
+    def _cut_down(self) -> None:
+        self._steps += map(_step, self._pending)
+        self._pending, self._num_norms = [], 0
 
     def _fold_layers(self, steps: Sequence[_Step], spans_K: Integers) -> None:
         """Work in the norms of layers, for each run of steps that have the same layers at once."""
