@@ -144,10 +144,11 @@ def _stalls(child: Child, times: int, path: str = "/metrics") -> dict[str, Any]:
     """
     url = child.url
     assert url is not None
-    child.start_recording(times * _SCRAPE_SECONDS + 1.0)
+    child.start_recording((times + 1) * _SCRAPE_SECONDS)  # the last answer is within it, however long it takes
     windows: list[tuple[int, int]] = []
-    for _ in range(times):
-        time.sleep(_SCRAPE_SECONDS)
+    begin_seconds = time.monotonic()
+    for number in range(1, times + 1):
+        time.sleep(max(begin_seconds + number * _SCRAPE_SECONDS - time.monotonic(), 0.0))
         begin_ns = time.monotonic_ns()
         scrape(url, path)
         windows.append((begin_ns, time.monotonic_ns() + _MARGIN_NS))
