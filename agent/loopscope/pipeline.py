@@ -13,7 +13,7 @@ from .delivery import Delivery
 from .epochs import EpochAggregator
 from .frames import EpochMark, Frame, Notes, StepFrame
 from .guard import Guard, Site
-from .judging import Judge, Verdict
+from .judging import BATCH_REPORTS, Judge, Verdict
 from .notes import Note, PauseNote
 from .protocols import Detector, Exporter
 from .records import (
@@ -31,10 +31,9 @@ __all__ = ["Pipeline"]
 
 _SELF_REPORT_SECONDS = 2.0
 _MEMORY_SECONDS = 0.05
-_BATCH_REPORTS = 32
 _BATCH_SECONDS = 1e-3
-"""Reports are made until there are so many, or for so long, and then judged and sent one stage after the other: what a
-stage needs is at hand then, which takes some 7 % off the worker's time. Reports that take longer to make go one by one.
+"""Reports are made until there are BATCH_REPORTS, or for so long, and then judged and sent one stage after the other.
+Those that take longer to make go one by one.
 """
 _OF_STEPS = (NonfiniteOrigin, PauseNote, HookCount, HookSilence)
 """Notes that tell of a step and are no events by themselves."""
@@ -136,7 +135,7 @@ class Pipeline:
         report = self._assemble(frame)
         if report is not None:
             self._waiting.append((report, frame.notes))
-            if len(self._waiting) >= _BATCH_REPORTS or time.monotonic() > self._batch_end_seconds:
+            if len(self._waiting) >= BATCH_REPORTS or time.monotonic() > self._batch_end_seconds:
                 self._work()
 
     def _assemble(self, frame: StepFrame) -> StepReport | None:

@@ -116,16 +116,20 @@ class Decoder:
 
 def _known(record: Any, entry: _Entry, **values: Any) -> dict[str, Any]:
     """Return the fields that the record has, `values` winning, with texts that stand for numbers as numbers."""
-    known = {name: entry[name] for name in _names(record) if name in entry}
-    for name in _FLOATS:
+    names, floats = _names(record)
+    known = {name: value for name, value in entry.items() if name in names}
+    for name in floats:
         if isinstance(known.get(name), str):
             known[name] = _TEXTS[known[name]]
-    return known | values
+    known.update(values)
+    return known
 
 
 @functools.cache
-def _names(record: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(record) if field.init)
+def _names(record: Any) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the fields of a record, and those among them that may be texts for what is no finite number."""
+    names = frozenset(field.name for field in fields(record) if field.init)
+    return names, tuple(name for name in _FLOATS if name in names)
 
 
 def _column(values: Sequence[Any]) -> Any:

@@ -5,10 +5,11 @@ The format is described in docs/jsonl.md.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -155,6 +156,7 @@ class Reader(Iterator[dict[str, Any]]):
 
     def __init__(self, path: Path) -> None:
         self.num_cut_lines = 0
+        self._loads = _loads()
         self._objects = self._read(path)
         if not path.exists():
             raise FileNotFoundError(f"there is no log {path}")
@@ -177,7 +179,7 @@ class Reader(Iterator[dict[str, Any]]):
         if not line.strip():
             return None
         try:
-            entry = json.loads(line)
+            entry = self._loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
@@ -200,6 +202,23 @@ def create(settings: Mapping[str, object]) -> Exporter:
     assert isinstance(max_bytes, int), "checked by Config"
     assert isinstance(num_files, int), "checked by Config"
     return JsonlExporter(path, max_bytes, num_files)
+
+
+@functools.cache
+def _loads() -> Callable[[bytes], Any]:
+    """Return what parses a line: orjson where it is installed, which takes a sixth of the time, else json."""
+    try:
+        import orjson
+    except ImportError:
+        return json.loads
+
+    def loads(line: bytes) -> Any:
+        try:
+            return orjson.loads(line)
+        except ValueError:  # json takes lone surrogates as well, as in file names that are no UTF-8
+            return json.loads(line)
+
+    return loads
 
 
 def _line(text: str) -> bytes:

@@ -59,7 +59,7 @@ class Sink:
 @pytest.fixture(autouse=True)
 def ample_batches(monkeypatch):
     """Batches of eight, whatever time they take, of frames that are reports already."""
-    monkeypatch.setattr(pipeline, "_BATCH_REPORTS", 8)
+    monkeypatch.setattr(pipeline, "BATCH_REPORTS", 8)
     monkeypatch.setattr(pipeline, "_BATCH_SECONDS", 60.0)
     monkeypatch.setattr(Assembler, "report", lambda _, frame: step_report(frame.epoch, optimizer=frame.optimizer))
 

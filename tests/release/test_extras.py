@@ -51,6 +51,9 @@ LOOK = f"""{TRAIN}
 agent = train(port=0)
 subprocess.run([sys.executable, "-W", "error", "-m", "loopscope.cli", "top", "--once", agent.url], check=True)
 """
+RECORD = f"""{TRAIN}
+train(port=None, jsonl="run.jsonl").detach()
+"""
 
 
 def run(environment: Environment, *arguments: str, cwd: Path, status: int = 0) -> str:
@@ -94,12 +97,19 @@ def look(environment: Environment, cwd: Path) -> None:
     assert "model" in run(environment, "-c", LOOK, cwd=cwd)
 
 
+def read(environment: Environment, cwd: Path) -> None:
+    """A log can be read, as it can without the extra."""
+    run(environment, "-c", RECORD, cwd=cwd)
+    assert "5 steps read" in run(environment, "-m", "loopscope.cli", "replay", "run.jsonl", cwd=cwd)
+
+
 class Extra(NamedTuple):
     """What an extra is for."""
 
     packages: set[str]
     works: Callable[[Environment, Path], None]
     without: list[str]
+    """What wants it and says so; empty where it only makes something faster."""
 
 
 EXTRAS = {
@@ -108,8 +118,10 @@ EXTRAS = {
     ),
     "demo": Extra({"sklearn"}, demonstrate, ["-m", "loopscope.cli", "demo", "--port", "0"]),
     "otlp": Extra({"google", "h2", "opentelemetry"}, export, ["-c", EXPORT, "grpc", "http://127.0.0.1:9"]),
+    "logs": Extra({"orjson"}, read, []),
     "top": Extra({"rich"}, look, ["-m", "loopscope.cli", "top"]),
 }
+NEEDED = {name for name, extra in EXTRAS.items() if extra.without}
 FOR_DEVELOPERS = {"all", "dev"}
 
 
@@ -143,10 +155,10 @@ def test_only_packages_of_extras_are_missing(wanting: dict[str, str]) -> None:
     wanted = set(wanting.values())
 
     assert wanted <= {"triton"}.union(*(extra.packages for extra in EXTRAS.values()))
-    assert all(wanted & extra.packages for extra in EXTRAS.values())
+    assert all(wanted & EXTRAS[name].packages for name in NEEDED)
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", sorted(NEEDED))
 def test_a_missing_extra_is_named(base: Environment, tmp_path: Path, name: str) -> None:
     """Who has not installed it is told how, where it is needed; nothing is left behind."""
     said = run(base, *EXTRAS[name].without, cwd=tmp_path, status=1)
@@ -158,11 +170,19 @@ def test_a_missing_extra_is_named(base: Environment, tmp_path: Path, name: str) 
 def test_an_extra_brings_its_packages(
     installed: tuple[str, Environment], wanting: dict[str, str], tmp_path: Path
 ) -> None:
-    """With it every module can be imported that wanted it."""
+    """With it every module can be imported that wanted it, and its packages themselves."""
     name, environment = installed
-    modules = [module for module, package in wanting.items() if package in EXTRAS[name].packages]
+    packages = EXTRAS[name].packages
+    modules = [module for module, package in wanting.items() if package in packages]
 
-    assert missing(environment, modules, tmp_path) == {}
+    assert missing(environment, [*modules, *packages], tmp_path) == {}
+
+
+def test_what_only_makes_faster_can_be_left_out(base: Environment, tmp_path: Path) -> None:
+    """Without it the same works."""
+    for name in EXTRAS.keys() - NEEDED:
+        assert missing(base, EXTRAS[name].packages, tmp_path)
+        EXTRAS[name].works(base, tmp_path)
 
 
 def test_an_extra_works(installed: tuple[str, Environment], tmp_path: Path) -> None:
