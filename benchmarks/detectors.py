@@ -1,9 +1,10 @@
 """What the detectors cost: 100,000 recorded steps of 64 layers, by CPU time, and what they keep of them.
 
-    python benchmarks/detectors.py [--steps N] [--layers N]
+    python benchmarks/detectors.py [--steps N] [--layers N] [--replay]
 
-The steps are made up before they are judged, in blocks, and only judging is timed: norms that vary by factors, a loss
-that falls, a sample every 50 steps, a NaN every 10,000.
+The steps are made up: norms that vary by factors, a loss that falls, a sample every 50 steps, a NaN every 10,000. They
+are judged as the agent and `loopscope replay` do, 32 at once, and only that is timed. With `--replay` they are written
+to a log before (400 MB in the folder for temporary files), and the whole of `loopscope replay` is timed.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ from __future__ import annotations
 import argparse
 import math
 import pickle
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from loopscope.cli.replay import replay
+from loopscope.config import Config
 from loopscope.detectors import default_detectors
 from loopscope.guard import Guard
-from loopscope.judging import Judge
-from loopscope.records import NUM_EXPONENT_BINS, GradientSample, GradientTable, RunInfo, StepReport
+from loopscope.judging import BATCH_REPORTS, Judge, Verdict
+from loopscope.records import NUM_EXPONENT_BINS, Event, GradientSample, GradientTable, RunInfo, StepReport
+from loopscope.report import Log
+from loopscope_exporters.jsonl import JsonlExporter
 
 _BLOCK = 5_000
 
@@ -29,22 +36,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--layers", type=int, default=64)
+    parser.add_argument("--replay", action="store_true", help="write a log, and time `loopscope replay` of it")
     arguments = parser.parse_args()
     layers = tuple(f"layer{index}" for index in range(arguments.layers))
+    (_replay if arguments.replay else _judge)(arguments.steps, layers)
+
+
+def _judge(num_steps: int, layers: tuple[str, ...]) -> None:
     judge = Judge(_run(layers), default_detectors(), Guard(strict=True))
     spent, num_events, sizes = 0.0, 0, []
-    for begin in range(0, arguments.steps, _BLOCK):
-        reports = list(_reports(begin, min(begin + _BLOCK, arguments.steps), layers))
+
+    def count(_: StepReport, verdict: Verdict) -> None:
+        nonlocal num_events
+        num_events += len(verdict.events)
+
+    for begin in range(0, num_steps, _BLOCK):
+        reports = list(_reports(begin, min(begin + _BLOCK, num_steps), layers))
+        batches = [reports[place : place + BATCH_REPORTS] for place in range(0, len(reports), BATCH_REPORTS)]
         start = time.process_time()
-        for report in reports:
-            num_events += len(judge.judge(report).events)
+        for batch in batches:
+            judge.judge_all(batch, [()] * len(batch), count)
         spent += time.process_time() - start
         sizes.append(_size(judge))
     print(
-        f"{arguments.steps:,} steps of {arguments.layers} layers: {spent:.2f} s of CPU, "
-        f"{1e6 * spent / arguments.steps:.0f} us a step, {num_events} events; "
+        f"{_said(num_steps, layers, spent)}, {num_events} events; "
         f"kept {sizes[0] / 1e3:.0f} kB after the first {_BLOCK:,}, {sizes[-1] / 1e3:.0f} kB at the end"
     )
+
+
+def _replay(num_steps: int, layers: tuple[str, ...]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.jsonl"
+        exporter = JsonlExporter(path, max_bytes=1 << 40, num_files=1)
+        exporter.export(_run(layers))
+        for begin in range(0, num_steps, _BLOCK):
+            for report in _reports(begin, min(begin + _BLOCK, num_steps), layers):
+                exporter.export(report)
+        exporter.close()
+        start = time.process_time()
+        num_events = sum(isinstance(record, Event) for record in replay(Log(path), Config()))
+        spent = time.process_time() - start
+        said = _said(num_steps, layers, spent)
+        print(f"replay of a log of {path.stat().st_size / 1e6:.0f} MB, {said}, {num_events} events")
+
+
+def _said(num_steps: int, layers: tuple[str, ...], spent: float) -> str:
+    return f"{num_steps:,} steps of {len(layers)} layers: {spent:.2f} s of CPU, {1e6 * spent / num_steps:.0f} us a step"
 
 
 def _size(judge: Judge) -> int:

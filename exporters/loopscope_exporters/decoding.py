@@ -47,13 +47,7 @@ class Decoder:
     def __init__(self) -> None:
         self._tuples: dict[int, tuple[object, tuple[Any, ...]]] = {}
         self._indices: dict[int, tuple[object, Any]] = {}
-
-    def decode(self, entry: _Entry) -> Record | None:
-        """Return the record of one line, None for a type that this version does not know.
-
-        Raises KeyError or TypeError for a line that lacks what its type has had from the first version on.
-        """
-        decoders: Mapping[str, Callable[[_Entry], Record]] = {
+        self._decoders: Mapping[str, Callable[[_Entry], Record]] = {
             "run": _run,
             "step": self._step,
             "epoch": self._epoch,
@@ -61,7 +55,13 @@ class Decoder:
             "activity": _activity,
             "health": _health,
         }
-        decode = decoders.get(str(entry.get("type")))
+
+    def decode(self, entry: _Entry) -> Record | None:
+        """Return the record of one line, None for a type that this version does not know.
+
+        Raises KeyError or TypeError for a line that lacks what its type has had from the first version on.
+        """
+        decode = self._decoders.get(str(entry.get("type")))
         return None if decode is None else decode(entry)
 
     def _step(self, entry: _Entry) -> StepReport:

@@ -21,3 +21,14 @@ def test_what_is_kept_does_not_grow() -> None:
     num_events, first, last = map(int, found.groups())
     assert num_events > 0
     assert 0 < last <= 1.2 * first + 1
+
+
+def test_a_replay_finds_the_same() -> None:
+    """The steps from a log open as many events as the steps themselves."""
+    few = ("--steps", "12000", "--layers", "4")
+    said, replayed = (run_python(str(_SCRIPT), *few, *more).stdout for more in ((), ("--replay",)))
+
+    found = re.search(r"^replay of a log of .* MB, 12,000 steps of 4 layers: .* (\d+) events$", replayed, re.MULTILINE)
+    assert found, replayed
+    assert f", {found[1]} events;" in said
+    assert int(found[1]) > 0

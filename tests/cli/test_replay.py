@@ -22,6 +22,7 @@ from loopscope.detectors import default_detectors
 from loopscope.guard import Guard
 from loopscope.judging import Judge
 from loopscope.records import Event, StepReport
+from loopscope.report import Log
 from loopscope_exporters.encoding import encode
 from loopscope_exporters.jsonl import JsonlExporter
 
@@ -52,7 +53,7 @@ def test_replay_tells_what_the_run_told(log: tuple[Path, list[Event]]) -> None:
     """The same events at the same steps with the same causes, in the same order."""
     path, events = log
 
-    records = list(replay(path, Config()))
+    records = list(replay(Log(path), Config()))
 
     assert _facts([each for each in records if isinstance(each, Event)]) == _facts(events)
     assert [each.step for each in records if isinstance(each, StepReport)] == list(range(60))
@@ -86,7 +87,7 @@ def test_replay_of_many_steps_is_as_one_after_the_other(tmp_path: Path) -> None:
     """Events of notes count for the step that they are of; causes and attributes are those of the run."""
     told = _record(tmp_path / "run.jsonl", _trouble())
 
-    records = list(replay(tmp_path / "run.jsonl", Config()))
+    records = list(replay(Log(tmp_path / "run.jsonl"), Config()))
 
     assert [encode(each) for each in records if isinstance(each, Event)] == list(map(encode, told))
     assert {"recompilation", "recompile_storm", "nonfinite_loss", "loss_diverging"} <= {each.kind for each in told}
@@ -99,7 +100,7 @@ def test_logs_of_two_agents_may_be_merged(tmp_path: Path) -> None:
     lines = zip(*((tmp_path / agent).read_text().splitlines() for agent in told), strict=True)
     (tmp_path / "run.jsonl").write_text("\n".join(itertools.chain(*lines)))
 
-    records = list(replay(tmp_path / "run.jsonl", Config()))
+    records = list(replay(Log(tmp_path / "run.jsonl"), Config()))
 
     for agent, events in told.items():
         found = [encode(each) for each in records if isinstance(each, Event) and each.agent == agent]
@@ -121,7 +122,7 @@ def test_causes_are_those_of_the_rules_given(tmp_path: Path) -> None:
 
     lines = [line for line in (tmp_path / "run.jsonl").read_text().splitlines() if '"kind":"recompilation"' not in line]
     (tmp_path / "run.jsonl").write_text("\n".join(lines))
-    again = next(each for each in replay(tmp_path / "run.jsonl", Config()) if isinstance(each, Event))
+    again = next(each for each in replay(Log(tmp_path / "run.jsonl"), Config()) if isinstance(each, Event))
 
     assert (again.kind, again.first_cause) == ("graph_break", True)
     assert "cause" not in again.attributes
@@ -136,7 +137,7 @@ def test_events_that_no_step_of_the_log_has_are_told(tmp_path: Path) -> None:
         exporter.export(record)
     exporter.close()
 
-    records = list(replay(tmp_path / "run.jsonl", Config()))
+    records = list(replay(Log(tmp_path / "run.jsonl"), Config()))
 
     kinds = [each.kind if isinstance(each, Event) else each.step for each in records]
     assert kinds == ["graph_break", 0, 1, "graph_break", 2]
@@ -155,13 +156,59 @@ def test_rules_of_the_command_line_count(log: tuple[Path, list[Event]], capsys: 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["absent.jsonl"], ["{log}", "--rule", "no_such_rule=off"]], ids=["no file", "no rule"]
+    ("content", "said"),
+    [
+        (None, "There is no such file."),
+        (b"", "It is empty"),
+        (b"hello\n", "None of its lines is an entry"),
+        (b'{"version":99,"type":"step"}\n', "The log has version 99"),
+        (b'{"version":1,"type":"step","gradients":{"norms":[]}}\n', "It is JSON, but not of loopscope."),
+    ],
+    ids=["no file", "empty", "text", "of a later version", "of others"],
 )
-def test_what_cannot_be_used_is_said(
-    log: tuple[Path, list[Event]], arguments: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_log_that_cannot_be_used_is_said(
+    tmp_path: Path, content: bytes | None, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit status 2 and a remedy; nothing is read before a wrong rule is told."""
-    status = main(["replay", *(text.format(log=log[0]) for text in arguments)])
+    """In one line with what is allowed, and with exit status 2."""
+    path = tmp_path / "run.jsonl"
+    if content is not None:
+        path.write_bytes(content)
 
-    assert status == 2
-    assert capsys.readouterr().err
+    assert main(["replay", str(path)]) == 2
+
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+    assert "loopscope.attach(jsonl=PATH)" in error
+
+
+def test_a_wrong_rule_is_said_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 2, and what there is instead."""
+    (tmp_path / "run.jsonl").write_bytes(b"hello\n")
+
+    assert main(["replay", str(tmp_path / "run.jsonl"), "--rule", "no_such_rule=off"]) == 2
+
+    assert "no_such_rule" in capsys.readouterr().err
+
+
+def test_lines_that_cannot_be_judged_are_counted(
+    log: tuple[Path, list[Event]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines without the columns of their type, and one that kill -9 cut: the others are judged, and the counts told."""
+    path, _ = log
+    lines = path.read_bytes().splitlines()
+    strange = [
+        b'{"version":1,"type":"step","run":"a","agent":"m","step":1}',
+        b'{"version":1,"type":"run","run":1,"agent":2}',
+    ]
+    path.write_bytes(b"\n".join([lines[0], *strange, *lines[1:], lines[-1][:50]]))
+
+    assert main(["replay", str(path)]) == 0
+
+    output = capsys.readouterr().out
+    assert "nonfinite_loss" in output
+    assert output.splitlines()[-3].startswith("60 steps read in ")
+    assert output.splitlines()[-2:] == [
+        "1 line was cut, as when a run is killed, and could not be read.",
+        "2 lines were not of loopscope.",
+    ]

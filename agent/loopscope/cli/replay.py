@@ -14,10 +14,11 @@ from typing import Any
 from ..config import Config
 from ..detectors import DEFAULT_RULES, default_detectors
 from ..detectors.causes import ungrouped
-from ..errors import SettingError
 from ..guard import Guard
 from ..judging import BATCH_REPORTS, Judge, Verdict
-from ..records import Event, RunInfo, StepReport
+from ..records import Event, Record, RunInfo, StepReport
+from ..report import Log
+from .report import end_progress, progress
 
 __all__ = ["SUMMARY", "add_arguments", "replay", "run"]
 
@@ -37,39 +38,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line an event, then what was read; 0."""
-    path: Path = arguments.log
-    if not path.is_file():
-        raise SettingError(
-            "log",
-            str(path),
-            allowed="a log that loopscope.attach(jsonl=PATH) has written",
-            remedy="There is no such file.",
-        )
+    """Print one line an event, then what was read and what could not be; 0."""
     begin, num_steps, shown = perf_counter(), 0, 0
-    for record in replay(path, Config(rules=tuple(arguments.rule))):
+    log = Log(arguments.log, progress(arguments.log))
+    for record in replay(log, Config(rules=tuple(arguments.rule))):
         if isinstance(record, StepReport):
             num_steps += 1
         elif _SEVERITIES.index(record.severity) >= _SEVERITIES.index(arguments.severity):
             shown += 1
-            print(_line(record))
-    print(f"{num_steps:,} steps read in {perf_counter() - begin:.1f} s; {shown:,} events")
+            end_progress()
+            print(_line(record), flush=True)
+    end_progress()
+    print(f"{num_steps:,} steps read in {perf_counter() - begin:.1f} s; {shown:,} events", *log.notes(), sep="\n")
     return 0
 
 
-def replay(path: Path, config: Config) -> Iterator[StepReport | Event]:
+def replay(log: Log, config: Config) -> Iterator[StepReport | Event]:
     """Yield each step of a log and then the events that the detectors of `config` open at it, one log at a time.
 
     Events that did not come from detectors (compilations, syncs, writes in place) are taken from the log, and stand in
-    the report of their step. Memory: some 32 steps. Raises SettingError for rules that do not exist.
+    the report of their step. Memory: some 32 steps. Raises SettingError for rules that do not exist, and for a log that
+    cannot be read; entries that lack what every version has are counted in `log.num_unknown_lines`.
     """
     default_detectors(config)  # a wrong rule is told before anything is read
-    reader = importlib.import_module("loopscope_exporters.jsonl").read(path)
-    decoder = importlib.import_module("loopscope_exporters.decoding").Decoder()
     agents: dict[_Key, _Agent] = {}
     waiting: list[_Step] = []
-    for entry in reader:
-        record = decoder.decode(entry)
+    for record in _records(log):
         if isinstance(record, RunInfo) and _key(record) not in agents:
             agents[_key(record)] = _Agent(Judge(record, default_detectors(config), Guard(strict=True)))
         elif isinstance(record, Event) and record.kind not in DEFAULT_RULES and _key(record) in agents:
@@ -82,6 +76,18 @@ def replay(path: Path, config: Config) -> Iterator[StepReport | Event]:
             if _key(record) in agents:
                 agents[_key(record)].waiting.append(waiting[-1])
     yield from _judge(agents, waiting)
+
+
+def _records(log: Log) -> Iterator[Record]:
+    decoder = importlib.import_module("loopscope_exporters.decoding").Decoder()
+    for entry in log:
+        try:
+            record = decoder.decode(entry)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            log.num_unknown_lines += 1
+            continue
+        if record is not None:
+            yield record
 
 
 @dataclass(slots=True)

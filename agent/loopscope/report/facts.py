@@ -74,13 +74,7 @@ def origin(session: Session) -> list[tuple[str, str]]:
 
 def log_notes(summary: Summary) -> list[str]:
     """Return what of the log could not be read or is not shown."""
-    log, notes = summary.log, []
-    if log.num_cut_lines:
-        notes.append(f"{_lines(log.num_cut_lines)} cut, as when a run is killed, and could not be read.")
-    if log.num_dropped_lines:
-        notes.append(f"{_lines(log.num_dropped_lines)} given up while the disk was full.")
-    if log.num_unknown_lines:
-        notes.append(f"{_lines(log.num_unknown_lines)} not of loopscope.")
+    notes = summary.log.notes()
     if summary.num_sessions_left_out:
         notes.append(
             f"{count(summary.num_sessions_left_out)} earlier runs are not shown, only the latest {MAX_SESSIONS}: "
@@ -121,7 +115,3 @@ def severity_counts(session: Session) -> Sequence[tuple[str, int]]:
 
 def _rounded(value: float) -> str:
     return number(float(f"{value:.3g}"))
-
-
-def _lines(size: int) -> str:
-    return f"{count(size)} line was" if size == 1 else f"{count(size)} lines were"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
+from .humanise import count
 
 __all__ = ["Entry", "Log", "columns", "real"]
 
@@ -74,6 +75,17 @@ class Log:
         """Size of all of its files, as they are now."""
         return sum(path.stat().st_size for path in self.files())
 
+    def notes(self) -> list[str]:
+        """Return in words what an iteration could not read."""
+        notes = []
+        if self.num_cut_lines:
+            notes.append(f"{_lines(self.num_cut_lines)} cut, as when a run is killed, and could not be read.")
+        if self.num_dropped_lines:
+            notes.append(f"{_lines(self.num_dropped_lines)} given up while the disk was full.")
+        if self.num_unknown_lines:
+            notes.append(f"{_lines(self.num_unknown_lines)} not of loopscope.")
+        return notes
+
     def files(self) -> list[Path]:
         """Return the files that belong to it, the current one first."""
         paths = [self.path]
@@ -99,6 +111,10 @@ class Log:
     def wrong(self, remedy: str) -> SettingError:
         """Return the error of a log that cannot be used, with what is to be done."""
         return SettingError("LOG", str(self.path), allowed=_ALLOWED, remedy=remedy)
+
+
+def _lines(size: int) -> str:
+    return f"{count(size)} line was" if size == 1 else f"{count(size)} lines were"
 
 
 def real(value: object) -> float | None:
