@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def _plain(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) 
 
 
 @pytest.fixture(scope="module")
-def fake_cuda_faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Run all cases of tests/fake_cuda.py in a process of its own, whose CUDA guard no other test shall see."""
+def fake_cuda_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """tests/fake_cuda.py in a process of its own, whose CUDA guard no other test shall see."""
     if shutil.which("g++") is None:
         pytest.skip("the device guard needs g++")
     folder, library = tmp_path_factory.mktemp("guard"), Path(torch.__file__).parent
@@ -57,9 +58,12 @@ def fake_cuda_faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     flags = ["-std=c++20", "-shared", "-fPIC", f"-I{library / 'include'}", f"-L{library / 'lib'}", "-lc10"]
     subprocess.run(["g++", "guard.cpp", "-o", "guard.so", *flags], cwd=folder, check=True)
     command = [sys.executable, fake_cuda.__file__, str(folder / "guard.so")]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdout=-1, check=True)
-    faults: dict[str, str] = json.loads(done.stdout)
-    return faults
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, text=True, stdin=-1, stdout=-1) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("budget", fake_cuda.BUDGETS)
@@ -67,10 +71,14 @@ def fake_cuda_faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 @pytest.mark.parametrize("shapes", fake_cuda.SHAPES)
 @pytest.mark.parametrize("step", fake_cuda.STEPS)
 def test_no_hook_reads_a_cuda_tensor(
-    step: str, shapes: str, dtype: str, budget: str, fake_cuda_faults: dict[str, str]
+    step: str, shapes: str, dtype: str, budget: str, fake_cuda_process: subprocess.Popen[str]
 ) -> None:
     """Fake CUDA tensors raise where the host asks for a value; our hooks raise nothing and see every step."""
-    assert fake_cuda_faults[f"{step}/{shapes}/{dtype}/{budget}"] == ""
+    assert fake_cuda_process.stdin is not None
+    assert fake_cuda_process.stdout is not None
+    print(step, shapes, dtype, budget, file=fake_cuda_process.stdin, flush=True)
+
+    assert json.loads(fake_cuda_process.stdout.readline()) == ""
 
 
 def test_a_read_under_fake_tensors_would_raise() -> None:
