@@ -3,8 +3,8 @@
     python benchmarks/detectors.py [--steps N] [--layers N] [--replay]
 
 The steps are made up: norms that vary by factors, a loss that falls, a sample every 50 steps, a NaN every 10,000. They
-are judged as the agent and `loopscope replay` do, 32 at once, and only that is timed. With `--replay` they are written
-to a log before (400 MB in the folder for temporary files), and the whole of `loopscope replay` is timed.
+are judged 32 at once, as in a fast loop and in `loopscope replay`, and only that is timed. With `--replay` they are
+written to a log before (400 MB in the folder for temporary files), and the whole of `loopscope replay` is timed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from loopscope.cli.replay import replay
 from loopscope.config import Config
 from loopscope.detectors import default_detectors
 from loopscope.guard import Guard
 from loopscope.judging import BATCH_REPORTS, Judge, Verdict
 from loopscope.records import NUM_EXPONENT_BINS, Event, GradientSample, GradientTable, RunInfo, StepReport
+from loopscope.replaying import replay
 from loopscope.report import Log
 from loopscope_exporters.jsonl import JsonlExporter
 

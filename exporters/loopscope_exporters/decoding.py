@@ -59,7 +59,8 @@ class Decoder:
     def decode(self, entry: _Entry) -> Record | None:
         """Return the record of one line, None for a type that this version does not know.
 
-        Raises KeyError or TypeError for a line that lacks what its type has had from the first version on.
+        Raises ArithmeticError, AttributeError, KeyError, TypeError or ValueError for a line that is not as its type
+        has it.
         """
         decode = self._decoders.get(str(entry.get("type")))
         return None if decode is None else decode(entry)

@@ -255,9 +255,9 @@ def _open_all(path: Path, stack: ExitStack) -> list[IO[bytes]]:
 
 def _carry_names(entry: dict[str, Any], tables: dict[tuple[object, ...], dict[str, Any]]) -> None:
     gradients = entry.get("gradients")
-    if entry.get("type") != "step" or not gradients:
+    if entry.get("type") != "step" or not gradients or not isinstance(gradients, dict):
         return
-    key = (entry["agent"], entry["rank"], entry["optimizer"])
+    key = tuple(entry.get(name) for name in ("run", "agent", "rank", "optimizer"))
     names = ("layers", "names", "layer_index", "frozen")
     if "names" in gradients:
         tables[key] = {name: gradients[name] for name in names if name in gradients}

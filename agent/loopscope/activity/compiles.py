@@ -150,7 +150,7 @@ def _limit(note: CompileNote, counters: Counters) -> Finding:
         f"the last reason: {reason.text}",
         remedy=f"{reason.remedy} Only if all variants are needed raise torch._dynamo.config.recompile_limit.",
         site=note.site,
-        attributes=_attributes(note) | _why(reason) | {"category": "limit", "cause": reason.category},
+        attributes=_attributes(note) | _why(reason) | {"category": "limit", "last_category": reason.category},
     )
 
 

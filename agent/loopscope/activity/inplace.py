@@ -25,7 +25,7 @@ class InplaceJournal:
             return ()
         self._num_told += 1
         attributes = {
-            "cause": note.cause,
+            "evidence": note.cause,
             "operator": note.operator,
             "culprit_text": note.culprit_text,
             "saved_site": note.saved_site,

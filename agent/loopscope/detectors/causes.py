@@ -56,8 +56,8 @@ _FAMILIES: tuple[tuple[str, ...], ...] = (
 )
 _FAMILY = {kind: number for number, family in enumerate(_FAMILIES) for kind in family}
 _ORDER = {kind: place for family in _FAMILIES for place, kind in enumerate(family)}
-_INCIDENT, _CAUSE = "incident", ("cause", "cause_step", "cause_layer")
-"""Attributes of events that belong together."""
+_ATTRIBUTES = frozenset({"incident", "cause", "cause_step", "cause_layer"})
+"""Of events that belong together; no event has one of them before."""
 _LASTING = frozenset({"exploding_gradient", "nonfinite_loss", "nonfinite_gradient", "loss_diverging"})
 
 
@@ -111,11 +111,11 @@ class Causes:
             self._num_groups += 1
             latest = self._time(event.optimizer, event.step)
             self._groups[family] = _Group(self._num_groups, event, self._since(event), latest)
-            return _marked(event, {_INCIDENT: self._num_groups}, first_cause=True)
+            return _marked(event, {"incident": self._num_groups}, first_cause=True)
         group.latest = max(group.latest, self._time(event.optimizer, event.step))
         head = group.head
-        cause = dict(zip(_CAUSE, (head.kind, head.step, head.layer), strict=True))
-        return _marked(event, {_INCIDENT: group.number, **cause}, first_cause=False)
+        cause = {"cause": head.kind, "cause_step": head.step, "cause_layer": head.layer}
+        return _marked(event, {"incident": group.number, **cause}, first_cause=False)
 
     def _group_of(self, event: Event, family: int, lasting_since: float) -> _Group | None:
         """Return the open incident of which this event may be a result: what began before it cannot be one.
@@ -151,7 +151,7 @@ class Causes:
 
 def ungrouped(event: Event) -> Event:
     """Return an event as it was before it was grouped, so that it can be grouped anew."""
-    attributes = {name: value for name, value in event.attributes.items() if name not in {_INCIDENT, *_CAUSE}}
+    attributes = {name: value for name, value in event.attributes.items() if name not in _ATTRIBUTES}
     return dataclasses.replace(event, first_cause=False, attributes=attributes)
 
 

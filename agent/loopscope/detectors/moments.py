@@ -60,7 +60,7 @@ def _happened(report: StepReport, noted: Sequence[Event]) -> Mapping[str, Any]:
     found: dict[str, Any] = {
         "phases": dict(report.phases),
         "syncs": {f"{sync.site} {sync.kind}": sync.seconds for sync in syncs},
-        "events": [f"{each.kind} at {each.site}" for each in noted if each.kind in _LISTED],
+        "events": sorted(f"{each.kind} at {each.site}" for each in noted if each.kind in _LISTED),
         "pauses": dict(report.pauses),
         "batch": report.batch,
         "learning_rates": list(report.learning_rates),

@@ -175,7 +175,7 @@ class RecompileStorm:
         if len(found) < self._rule.count or not self._incident.see(Severity.WARNING, report.step):
             return ()
         sites = [site for _, site in found]
-        ranked = sorted(set(sites), key=lambda site: -sites.count(site))
+        ranked = sorted(dict.fromkeys(sites), key=lambda site: -sites.count(site))
         return (
             event(
                 report,

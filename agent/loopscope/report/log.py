@@ -57,18 +57,24 @@ class Log:
         while (entry := self._next(reader)) is not None:
             keys = _KEYS.get(str(entry.get("type")))
             if keys is None and "version" in entry:
-                continue  # a type of entry that a later loopscope writes
+                continue  # of a type that needs no reader, or that a later loopscope writes
             if keys is None or not keys <= entry.keys():
                 self.num_unknown_lines += 1
                 continue
             self.num_entries += 1
-            self.num_dropped_lines += entry.get("num_dropped_lines") or 0
+            num_dropped = entry.get("num_dropped_lines")
+            self.num_dropped_lines += num_dropped if isinstance(num_dropped, int) else 0
             if self.num_entries % _PROGRESS_EVERY == 0:
                 self._progress(self.num_entries)
             yield entry
         self.num_cut_lines = reader.num_cut_lines
         if not self.num_entries:
             raise self.wrong(self._why_nothing())
+
+    def reject(self) -> None:
+        """Count the latest entry as a line that is not of loopscope: it lacks more than the log can see."""
+        self.num_entries -= 1
+        self.num_unknown_lines += 1
 
     @property
     def num_bytes(self) -> int:

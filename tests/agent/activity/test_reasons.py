@@ -180,7 +180,7 @@ def test_a_hit_limit_is_a_fallback_and_no_recompilation() -> None:
 
     (found,) = run.findings
     assert (run.count("compile_fallbacks"), run.count("recompilations")) == (1, 0)
-    assert (found.attributes["category"], found.attributes["cause"]) == ("limit", "python_scalar")
+    assert (found.attributes["category"], found.attributes["last_category"]) == ("limit", "python_scalar")
     assert "runs eager" in found.message
 
 

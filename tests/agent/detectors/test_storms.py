@@ -60,6 +60,19 @@ def test_recompilations_in_a_row_are_a_storm() -> None:
     assert (event.kind, event.step, event.site) == ("recompile_storm", 50, "model.py:3")
 
 
+def test_lines_of_a_storm_are_named_the_most_frequent_first() -> None:
+    """Those of which there are as many stand in the order in which they came, in every process."""
+    sites = ["z.py:1", "b.py:2", "a.py:3", "c.py:4", "c.py:4"]
+    reports = [
+        step_report(step, events=(made_event("recompilation", "warning", site=site),))
+        for step, site in enumerate(sites)
+    ]
+
+    (event,) = see(RecompileStorm(RecompileStormRule()), reports)
+
+    assert event.attributes["sites"] == ["c.py:4", "z.py:1", "b.py:2", "a.py:3"]
+
+
 def test_few_or_expected_recompilations_are_none() -> None:
     """Four, or five over 400 steps, or such as a train and an eval variant need."""
     assert _recompiled(1, 2, 3, 4) == []

@@ -31,7 +31,7 @@ def test_a_conflict_is_told_before_backward_runs() -> None:
         (told,) = inplace_events(watched)
         error = failure(model)
 
-    assert (told.kind, told.severity, told.attributes["cause"]) == ("inplace_conflict", "warning", "predicted")
+    assert (told.kind, told.severity, told.attributes["evidence"]) == ("inplace_conflict", "warning", "predicted")
     assert told.attributes["saved_operator"] == "aten::sigmoid"
     assert told.remedy == "Build the module with inplace=False."
     assert "aten::relu_" in error.__notes__[0]
