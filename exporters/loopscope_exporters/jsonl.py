@@ -51,7 +51,7 @@ class JsonlExporter:
         self._run: RunInfo | None = None
         self._needs_run = False
         self._is_fresh = self._file.is_empty
-        self._tables: dict[tuple[str, int | None, str | None], GradientTable] = {}
+        self._tables: dict[tuple[object, ...], GradientTable] = {}
         self._num_unstated = 0
         self.num_dropped = 0
         self._time = 0.0
@@ -225,8 +225,8 @@ def _line(text: str) -> bytes:
     return text.encode("ascii") + b"\n"
 
 
-def _key(report: StepReport) -> tuple[str, int | None, str | None]:
-    return report.agent, report.rank, report.optimizer
+def _key(report: StepReport) -> tuple[object, ...]:
+    return report.run, report.agent, report.rank, report.optimizer
 
 
 def _has_same_names(table: GradientTable | None, written: GradientTable | None) -> bool:
