@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import shutil
 from collections import Counter
@@ -144,13 +145,19 @@ def _work_of(
     )
 
 
+@functools.cache
+def _bare(function: Callable[[Tensor], Tensor], **settings: Any) -> _Work:
+    """Return the work without an agent, which is the same for all who compare with it."""
+    return _work_of(function, None, **settings)
+
+
 @pytest.mark.parametrize("backend", _BACKENDS)
 @pytest.mark.parametrize(("attach_at", "detach_at"), [(0, None), (2, None), (0, 2), (1, 3)])
 @pytest.mark.parametrize("name", [name for name in _FULL if name != "one_hot"])
 def test_full_graphs_stay_whole(name: str, attach_at: int, detach_at: int | None, backend: str) -> None:
     """`fullgraph=True` with what we replace inside: the same graphs, frames and bits, patched before or after."""
     with torch._dynamo.config.patch(_SETTINGS):
-        bare = _work_of(_FULL[name], None, backend=backend, fullgraph=True)
+        bare = _bare(_FULL[name], backend=backend, fullgraph=True)
 
         watched = _work_of(_FULL[name], attach_at, detach_at, backend=backend, fullgraph=True)
 
@@ -175,7 +182,7 @@ def test_one_hot_is_guarded_on_under_the_simulation(attach_at: int, detach_at: i
 @pytest.mark.parametrize("name", _BREAKING)
 def test_graph_breaks_stay_the_same(name: str, attach_at: int, detach_at: int | None, backend: str) -> None:
     """Where the function breaks by itself, it breaks at the same places, for the same reasons, as often."""
-    bare = _work_of(_BREAKING[name], None, backend=backend)
+    bare = _bare(_BREAKING[name], backend=backend)
 
     watched = _work_of(_BREAKING[name], attach_at, detach_at, backend=backend)
 
