@@ -11,6 +11,9 @@ export PYTHON TORCH_INDEX_URL
 # Settings of the caller's own runs must not reach ours.
 unexport $(filter-out LOOPSCOPE_REQUIRE_%,$(filter LOOPSCOPE_%,$(.VARIABLES)))
 
+# As images of containers have it: each of the many processes that the tests start would compile our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo stack test lint bench docs site screenshots dist gpu-check clean
 

@@ -73,7 +73,7 @@ def test_every_panel_has_data(prometheus, name):
         waiting[:] = [each for each in waiting if not prometheus.query(filled(each))]
         return not waiting
 
-    assert wait_until(are_all_filled, seconds=20)
+    assert wait_until(are_all_filled, seconds=60)
 
 
 @pytest.mark.parametrize("name", [name for name in BOARDS if name not in NOT_IN_A_PLAIN_RUN])
