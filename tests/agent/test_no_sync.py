@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import itertools
 import json
 import os
 import shutil
@@ -67,13 +66,10 @@ def fake_cuda_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subp
         assert process.wait(30) == 0
 
 
-def cases() -> list[tuple[str, str, str, str]]:
-    """Return every kind of step with all shapes and budgets, and with each dtype where it does nothing but read it."""
-    product = itertools.product(fake_cuda.STEPS, fake_cuda.SHAPES, fake_cuda.DTYPES, fake_cuda.BUDGETS)
-    return [case for case in product if case[0] in {"plain", "clipped"} or case[2] == "float32"]
-
-
-@pytest.mark.parametrize(("step", "shapes", "dtype", "budget"), cases())
+@pytest.mark.parametrize("budget", fake_cuda.BUDGETS)
+@pytest.mark.parametrize("dtype", fake_cuda.DTYPES)
+@pytest.mark.parametrize("shapes", fake_cuda.SHAPES)
+@pytest.mark.parametrize("step", fake_cuda.STEPS)
 def test_no_hook_reads_a_cuda_tensor(
     step: str, shapes: str, dtype: str, budget: str, fake_cuda_process: subprocess.Popen[str]
 ) -> None:
