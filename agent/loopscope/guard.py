@@ -111,18 +111,20 @@ class Guard:
                         raise
         return results
 
-    def each(self, site: Site, call: Callable[[Any], Iterable[Any]], items: Iterable[Any]) -> Iterator[list[Any]]:
-        """Yield what `call` returns for each item, nothing where it fails: as `with site:` around each, but cheaper."""
-        for item in items:
-            results: list[Any] = []
-            if site.is_enabled:
-                try:
-                    results += call(item)
-                except Exception as fault:
-                    self.note(site, fault)
-                    if self.strict:
-                        raise
-            yield results
+    def exhaust(self, site: Site, work: Callable[[Iterator[Any]], object], items: Iterator[Any]) -> None:
+        """Have `work` take all items, and go on behind one at which it fails: as `with site:` around each, but cheaper.
+
+        Where the site is off the rest is left.
+        """
+        is_done = False
+        while site.is_enabled and not is_done:
+            try:
+                work(items)
+                is_done = True
+            except Exception as fault:
+                self.note(site, fault)
+                if self.strict:
+                    raise
 
     def drain(self, site: Site, call: Callable[[Any], object], queue: deque[Any]) -> None:
         """Call with each entry of a queue, taken out before; where the site is off they are thrown away.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -10,14 +10,17 @@ from .detectors.causes import Causes
 from .detectors.health import Health
 from .detectors.incidents import Incidents
 from .detectors.moments import Moments
+from .detectors.stretches import Skimming, Stretch, stretches
 from .guard import Guard, Site
 from .protocols import Detector
 from .records import Anomaly, EpochReport, Event, HealthReport, LayerState, RunInfo, StepReport
 
-__all__ = ["BATCH_REPORTS", "Judge", "Verdict"]
+__all__ = ["BATCH_REPORTS", "Judge", "Verdict", "disabled"]
 
 BATCH_REPORTS = 32
 """Reports that are best judged at once: what a detector needs is at hand then, which takes a third off its time."""
+_STEPS_A_TRY = 4
+"""Steps of a stretch for each time that a detector tries to skim the rest, which costs as much as to see one or two."""
 _R = TypeVar("_R", bound=StepReport | EpochReport)
 
 
@@ -38,9 +41,22 @@ class _Witness:
     """A detector, and how often its incidents had changed when they were last looked at."""
 
     detector: Detector
+    number: int
     site: Site
     incidents: Incidents
     num_changes: int = 0
+
+    def hear(self, reports: Iterable[tuple[StepReport | EpochReport, _Finding]]) -> None:
+        """Have the detector see reports; what it says goes into the findings."""
+        see, incidents = self.detector.see, self.incidents
+        for report, finding in reports:
+            try:
+                if events := see(report):
+                    finding.events += events
+            finally:
+                if incidents.num_changes != self.num_changes:
+                    self.num_changes = incidents.num_changes
+                    finding.changes[self.number] = incidents.anomalies()
 
 
 @dataclass(slots=True)
@@ -64,7 +80,8 @@ class Judge:
     ) -> None:
         self._info, self._guard, self._breathe = info, guard, breathe
         self._witnesses = [
-            _Witness(detector, guard.at(f"detector.{detector.name}"), _incidents_of(detector)) for detector in detectors
+            _Witness(detector, number, guard.at(f"detector.{detector.name}"), _incidents_of(detector))
+            for number, detector in enumerate(detectors)
         ]
         self._causes, self._health, self._moments = Causes(info.layer_ranks), Health(), Moments()
         self._site = guard.at("health")
@@ -102,16 +119,34 @@ class Judge:
         return events
 
     def _hear(self, reports: Sequence[StepReport | EpochReport], findings: Sequence[_Finding]) -> None:
-        for number, witness in enumerate(self._witnesses):
+        found = stretches(reports)
+        for witness in self._witnesses:
             self._breathe()
-            incidents = witness.incidents
-            told = self._guard.each(witness.site, witness.detector.see, reports)
-            for finding, events in zip(findings, told, strict=True):
-                if events:
-                    finding.events += events
-                if incidents.num_changes != witness.num_changes:
-                    witness.num_changes = incidents.num_changes
-                    finding.changes[number] = incidents.anomalies()
+            place = 0
+            if found and isinstance(witness.detector, Skimming):
+                for stretch in found:
+                    self._see(witness, reports[place : stretch.begin], findings[place : stretch.begin])
+                    place = self._skim(witness, witness.detector, stretch, findings)
+            self._see(witness, reports[place:], findings[place:])
+
+    def _skim(self, witness: _Witness, detector: Skimming, stretch: Stretch, findings: Sequence[_Finding]) -> int:
+        """Have a detector take in a stretch; return the place behind it."""
+        place, end, num_tries = 0, len(stretch), 0
+        while place < end:
+            num_tries += 1
+            with witness.site:
+                place += detector.skim(stretch, place) if witness.site.is_enabled else end - place
+            # The next one needs a closer look; the rest as well where looks were many.
+            rest = slice(place, place + 1 if num_tries * _STEPS_A_TRY < end else end)
+            self._see(witness, stretch.reports[rest], findings[stretch.begin :][rest])
+            place = rest.stop
+        return stretch.begin + end
+
+    def _see(
+        self, witness: _Witness, reports: Sequence[StepReport | EpochReport], findings: Sequence[_Finding]
+    ) -> None:
+        if reports:
+            self._guard.exhaust(witness.site, witness.hear, zip(reports, findings, strict=True))
 
     def _conclude(self, report: StepReport | EpochReport, noted: Sequence[Event], finding: _Finding) -> Verdict:
         if self._site.is_enabled:
@@ -143,3 +178,20 @@ class Judge:
 def _incidents_of(detector: Detector) -> Incidents:
     incidents = getattr(detector, "incidents", None)  # others may call theirs so as well
     return incidents if isinstance(incidents, Incidents) else Incidents()
+
+
+def disabled(part: str, guard: Guard, info: RunInfo, latest: StepReport | None, time_unix_seconds: float) -> Event:
+    """Return the event of a part that has switched itself off by the latest step."""
+    return Event(
+        kind="probe_disabled",
+        severity="warning",
+        step=latest.step if latest is not None else info.initial_step,
+        epoch=latest.epoch if latest is not None else info.initial_epoch,
+        message=f"{part} failed {guard.faults().get(part, 0)} times and is switched off; all else goes on.",
+        remedy="Report the first traceback in the log of `loopscope`, with the versions of torch and loopscope.",
+        attributes={"part": part},
+        run=info.run,
+        agent=info.agent,
+        rank=info.rank,
+        time_unix_seconds=time_unix_seconds,
+    )

@@ -13,7 +13,7 @@ from .delivery import Delivery
 from .epochs import EpochAggregator
 from .frames import EpochMark, Frame, Notes, StepFrame
 from .guard import Guard, Site
-from .judging import BATCH_REPORTS, Judge, Verdict
+from .judging import BATCH_REPORTS, Judge, Verdict, disabled
 from .notes import Note, PauseNote
 from .protocols import Detector, Exporter
 from .records import (
@@ -252,20 +252,4 @@ class Pipeline:
         for part in self._guard.disabled():
             if part not in self._announced:
                 self._announced.add(part)
-                self._delivery.put(self._disabled_event(part))
-
-    def _disabled_event(self, part: str) -> Event:
-        latest = self._latest
-        return Event(
-            kind="probe_disabled",
-            severity="warning",
-            step=latest.step if latest is not None else self._info.initial_step,
-            epoch=latest.epoch if latest is not None else self._info.initial_epoch,
-            message=f"{part} failed {self._guard.faults().get(part, 0)} times and is switched off; training goes on.",
-            remedy="Report the first traceback in the log of `loopscope`, with the versions of torch and loopscope.",
-            attributes={"part": part},
-            run=self._info.run,
-            agent=self._info.agent,
-            rank=self._info.rank,
-            time_unix_seconds=time.time(),
-        )
+                self._delivery.put(disabled(part, self._guard, self._info, self._latest, time.time()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from .config import Config
 from .detectors import DEFAULT_RULES, default_detectors
 from .detectors.causes import ungrouped
 from .guard import Guard
-from .judging import BATCH_REPORTS, Judge, Verdict
+from .judging import BATCH_REPORTS, Judge, Verdict, disabled
 from .records import Event, Record, RunInfo, StepReport
 from .report import Log
 
@@ -68,15 +68,23 @@ class _Step:
 class _Agent:
     """Who judges the steps of one agent in one run, and those that wait for it."""
 
-    info: RunInfo | None
-    """None where the log lacks the line."""
-    judge: Judge
+    info: RunInfo
+    is_known: bool
+    """Whether the log has the line of the run."""
+    config: InitVar[Config]
+    guard: Guard = field(default_factory=Guard)
+    judge: Judge = field(init=False)
     waiting: list[_Step] = field(default_factory=list)
+    latest: StepReport | None = None
+
+    def __post_init__(self, config: Config) -> None:
+        self.judge = Judge(self.info, default_detectors(config), self.guard)
 
     def judge_all(self) -> None:
         """Judge the steps that wait."""
         steps, self.waiting = self.waiting, []
         for step in steps:
+            self.latest = step.report
             if step.noted:
                 step.report = dataclasses.replace(step.report, events=tuple(step.noted))
         rest = iter(steps)
@@ -88,6 +96,12 @@ class _Agent:
                 step.events += self.judge.group([event])
 
         self.judge.judge_all([step.report for step in steps], [step.noted for step in steps], take)
+
+    def faults(self) -> Iterator[Event]:
+        """Tell of detectors that failed too often, which is a fault of ours."""
+        time_unix_seconds = self.info.time_unix_seconds if self.latest is None else self.latest.time_unix_seconds
+        for part in self.guard.disabled():
+            yield disabled(part, self.guard, self.info, self.latest, time_unix_seconds)
 
 
 class _Replay:
@@ -110,20 +124,24 @@ class _Replay:
             elif isinstance(record, Event) and record.kind not in DEFAULT_RULES:
                 yield from self._note(ungrouped(record))
         yield from self._judge()
+        for agent in self._agents.values():
+            yield from agent.faults()
 
     def _begin(self, info: RunInfo) -> Iterator[StepReport | Event]:
         """Begin a run, which may have the name of one before; each file of a log repeats the line of its run."""
         agent = self._agents.get(_key(info))
-        if agent is not None and agent.info is None:
-            agent.info = info
+        if agent is not None and not agent.is_known:
+            agent.info, agent.is_known = info, True
         elif agent is None or agent.info != info:
             yield from self._judge()
-            self._agents[_key(info)] = _Agent(info, self._judge_of(info))
+            if agent is not None:
+                yield from agent.faults()
+            self._agents[_key(info)] = _Agent(info, is_known=True, config=self._config)
 
     def _await(self, report: StepReport) -> None:
         agent = self._agents.get(_key(report))
         if agent is None:
-            agent = self._agents[_key(report)] = _Agent(None, self._judge_of(_info(report)))
+            agent = self._agents[_key(report)] = _Agent(_info(report), is_known=False, config=self._config)
         agent.waiting.append(_Step(report, agent))
         self._waiting.append(agent.waiting[-1])
 
@@ -142,9 +160,6 @@ class _Replay:
         for step in steps:
             yield step.report
             yield from step.events
-
-    def _judge_of(self, info: RunInfo) -> Judge:
-        return Judge(info, default_detectors(self._config), Guard())
 
 
 def _key(record: RunInfo | StepReport | Event) -> _Key:

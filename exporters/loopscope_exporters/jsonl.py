@@ -29,6 +29,8 @@ MAX_PENDING = 256
 FLUSH_AT = 4
 """Pending records at which `export` flushes by itself: a line takes 0.1 ms, for which a loop of short steps waits."""
 MAX_RETRY_SECONDS = 64.0
+_BUFFER_BYTES = 2**16
+"""Lines are some kB: with the usual buffer most would be put together from two."""
 
 
 class JsonlExporter:
@@ -245,7 +247,7 @@ def _open_all(path: Path, stack: ExitStack) -> list[IO[bytes]]:
     files: list[IO[bytes]] = []
     seen = set()
     for candidate in rotated_paths(path):
-        file = stack.enter_context(candidate.open("rb"))
+        file = stack.enter_context(candidate.open("rb", buffering=_BUFFER_BYTES))
         inode = os.fstat(file.fileno()).st_ino
         if inode not in seen:
             seen.add(inode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch.optim import SGD
 
 from loopscope.cli import main
 from loopscope.config import Config
+from loopscope.detectors.nonfinite import NonfiniteGradient
 from loopscope.records import Event, StepReport
 from loopscope.replaying import replay
 from loopscope.report import Log
@@ -111,21 +113,44 @@ def test_a_wrong_rule_is_said_before_anything_is_read(tmp_path: Path, capsys: py
 def test_lines_that_cannot_be_judged_are_counted(
     log: tuple[Path, list[Event]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines without the columns of their type, and one that kill -9 cut: the others are judged, and the counts told."""
+    """Lines without the columns of their type, or with something else in them, and one that kill -9 cut: the others are
+    judged, and the counts told.
+    """
     path, _ = log
     lines = path.read_bytes().splitlines()
     strange = [
         b'{"version":1,"type":"step","run":"a","agent":"m","step":1}',
         b'{"version":1,"type":"run","run":1,"agent":2}',
+        *(re.sub(rb'"loss":[-0-9.e]+', b'"loss":' + value, line) for value in (b"[1]", b"{}") for line in lines[1:9]),
     ]
     path.write_bytes(b"\n".join([lines[0], *strange, *lines[1:], lines[-1][:50]]))
 
     assert main(["replay", str(path)]) == 0
 
-    output = capsys.readouterr().out
+    output, errors = capsys.readouterr()
+    assert (strange[2].count(b"[1]"), errors) == (1, "")
     assert "nonfinite_loss" in output
     assert output.splitlines()[-3].startswith("60 steps read in ")
     assert output.splitlines()[-2:] == [
         "1 line was cut, as when a run is killed, and could not be read.",
-        "2 lines were not of loopscope.",
+        f"{len(strange)} lines were not of loopscope.",
     ]
+
+
+def test_a_detector_that_fails_is_told(
+    log: tuple[Path, list[Event]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is switched off, the others go on, and the last event says so: what was not judged is not passed over."""
+
+    def fail(*_: object) -> int:
+        raise ArithmeticError
+
+    for name in ("see", "skim"):
+        monkeypatch.setattr(NonfiniteGradient, name, fail)
+
+    assert main(["replay", str(log[0])]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "step 59  warning   probe_disabled" in lines[-2]
+    assert "detector.nonfinite_gradient failed 10 times" in lines[-2]
+    assert any("nonfinite_loss" in line for line in lines)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from tests.activation_tables import activation_table
 from tests.builders import (
     activity_report,
     epoch_report,
@@ -20,7 +23,16 @@ from tests.builders import (
     step_report,
 )
 
-from loopscope.records import Anomaly, HealthReport, LayerState, NonfiniteOrigin, Record, SyncCount
+from loopscope.records import (
+    Anomaly,
+    HealthReport,
+    HookCount,
+    LayerState,
+    NonfiniteOrigin,
+    Record,
+    StepReport,
+    SyncCount,
+)
 from loopscope_exporters.decoding import Decoder
 from loopscope_exporters.encoding import encode
 
@@ -104,3 +116,110 @@ def test_lines_share_their_names() -> None:
 
     assert first.gradients.names is second.gradients.names
     assert first.gradients.layer_index_P is second.gradients.layer_index_P
+
+
+def test_fields_that_were_missing_may_be_there_later() -> None:
+    """One decoder reads a log to which two versions have appended."""
+    entry = json.loads(encode(step_report(4, batch=9)))
+    older = {name: value for name, value in entry.items() if name not in {"batch", "memory_bytes", "logged"}}
+    decoder = Decoder()
+
+    batches = [decoder.decode(dict(each)).batch for each in (entry, older, entry, older)]
+
+    assert batches == [9, None, 9, None]
+
+
+def test_numbers_that_json_does_not_have_come_back_wherever_they_stand() -> None:
+    """In what was logged, in phases and in rates; also where only some lines have them."""
+    report = step_report(1, logged={"a": NAN, "b": INF, "c": 1}, phases={"other": -INF}, learning_rates=(NAN, 0.5))
+    decoder = Decoder()
+
+    decoded = [decoder.decode(json.loads(encode(each))) for each in (step_report(0), report, step_report(0))]
+
+    assert _same(dict(decoded[1].logged), {"a": NAN, "b": INF, "c": 1})
+    assert math.isnan(decoded[1].logged["a"])
+    assert (decoded[1].logged["b"], decoded[1].phases["other"]) == (INF, -INF)
+    assert math.isnan(decoded[1].learning_rates[0])
+    assert _same(decoded[0], decoded[2])
+
+
+RICH = step_report(
+    3,
+    gradients=gradient_table((1.0, 2.0), layers=("a", "b"), sample=gradient_sample(2, 2)),
+    syncs=(SYNC,),
+    origin=ORIGIN,
+    activations=activation_table(),
+    hooks=(HookCount(where="a", hook_kind="forward", site="train.py:3", function="hook", count=2),),
+    pauses={"garbage_collection": 0.5},
+    logged={"accuracy": 0.5},
+)
+OTHERS = ([1], [[1.0]], {"a": "b"}, "text", True, None, 1.5, ["NaN", None])
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where something else could stand: every key, and the first element of every list."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _places(each, (*path, key))
+    elif isinstance(value, list) and value:
+        yield from _places(value[0], (*path, 0))
+
+
+def _replaced(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    if not path:
+        return other
+    if isinstance(value, dict):
+        return {key: _replaced(each, path[1:], other) if key == path[0] else each for key, each in value.items()}
+    return [_replaced(each, path[1:], other) if place == path[0] else each for place, each in enumerate(value)]
+
+
+def _conforms(value: Any, hint: Any) -> bool:
+    """Whether a value is what an annotation says."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in {Union, UnionType}:
+        return any(_conforms(value, each) for each in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_conforms(each, arguments[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_conforms(each, arguments[1]) for each in value.values())
+    if origin is np.ndarray:
+        return isinstance(value, np.ndarray) and value.dtype == get_args(arguments[1])[0]
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return isinstance(value, hint) and all(_conforms(getattr(value, name), each) for name, each in hints.items())
+    kinds = {float: (int, float)}.get(hint, hint)
+    return isinstance(value, kinds) and (hint in {bool, object} or not isinstance(value, bool))
+
+
+def _sizes_agree(report: StepReport) -> bool:
+    """Whether the columns of a table have a row a parameter and a row a layer, and its places are in it."""
+    table = report.gradients
+    if table is None:
+        return True
+    columns = {"P": len(table.names), "G": len(table.layers)}
+    shapes = [(table.layer_index_P, "P"), (table.norms, "P"), (table.num_nonfinite, "P"), (table.layer_norms, "G")]
+    if table.sample is not None:
+        each = dataclasses.fields(table.sample)
+        shapes += [(getattr(table.sample, field.name), field.name.rpartition("_")[2][:1]) for field in each]
+    sizes = all(len(column) == columns[shape] for column, shape in shapes if shape in columns)
+    places = [*table.layer_index_P.tolist(), *table.frozen]
+    return sizes and all(0 <= place < 2 for place in places)
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+def test_what_is_no_step_is_refused(other: Any) -> None:
+    """Whatever stands anywhere in a line: it is refused by a documented error, or it is what the record says."""
+    entry, num_refused = json.loads(encode(RICH)), 0
+    assert _conforms(RICH, StepReport)
+    for path in _places(entry):
+        try:
+            decoded = Decoder().decode(_replaced(entry, path, other))
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
+            num_refused += 1
+            continue
+        if isinstance(decoded, StepReport):
+            assert _conforms(decoded, StepReport), path
+            assert _sizes_agree(decoded), path
+    assert num_refused > 20

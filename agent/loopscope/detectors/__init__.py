@@ -13,7 +13,8 @@ from .baseline import ExplodingRule, SpikeRule
 from .growth import GradientGrowth
 from .hooks import HookLeak, HookLeakRule, HookNeverFires, SilentHookRule
 from .layers import DeadRule, FrozenRule, LayerLife
-from .losses import DivergingRule, LossCourse, LossSpikeRule
+from .loss_bounds import DivergingRule, LossSpikeRule
+from .losses import LossCourse
 from .memory import MemoryCreep, MemoryCreepRule
 from .nonfinite import NonfiniteGradient, NonfiniteLoss
 from .progress import PlateauRule

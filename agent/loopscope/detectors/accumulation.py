@@ -13,6 +13,7 @@ import numpy as np
 
 from ..records import Event, StepReport
 from .incidents import Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Floats, SelfReport
@@ -40,7 +41,7 @@ class AccumulatingRule:
     """
 
 
-class AccumulatingGradient:
+class AccumulatingGradient(Skimming):
     """Reports once that norms grow about linearly from the very first step on.
 
     What is judged is the beginning only: later on the weights follow, and the sum swings like an undamped oscillator.
@@ -71,6 +72,10 @@ class AccumulatingGradient:
         if not _piles_up(rows_KC, self._rule):
             return ()
         return (_event(report, rows_KC, self._rule),)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them, once the beginning is judged."""
+        return len(stretch) - begin if self._beginnings.get(stretch.optimizer, False) is None else 0
 
 
 class _Beginning:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..records import ActivationTable, Event, StepReport
 from .incidents import Incident, Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Floats, SelfReport
@@ -84,7 +85,7 @@ class _Shares:
         return rows if rows and track.incident.see(severity, report.step, modules) else []
 
 
-class DeadUnits:
+class DeadUnits(Skimming):
     """Reports activations most of whose units never fire, on sampled steps."""
 
     name = "dead_units"
@@ -114,8 +115,12 @@ class DeadUnits:
         fields = {"value": share, "threshold": self._rule.ratio, **_place(table, rows)}
         return (event(report, self.name, Severity.WARNING, message, remedy, **fields),)
 
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them: none of them is sampled."""
+        return len(stretch) - begin
 
-class SaturatedUnits:
+
+class SaturatedUnits(Skimming):
     """Reports activations that are at a flat end for most of their elements, on sampled steps.
 
     What the model itself puts out is left out: a classifier that is sure, an image with a black background. Where the
@@ -152,6 +157,10 @@ class SaturatedUnits:
         remedy = "Scale the inputs and the initial weights down, normalise in front of it, or lower the learning rate."
         fields = {"value": share, "threshold": self._rule.ratio, **_place(table, rows)}
         return (event(report, self.name, severity, message, remedy, **fields),)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them, once a loss is known: none of them is sampled."""
+        return len(stretch) - begin if stretch.optimizer in self._first_losses else 0
 
     def _has_learnt(self, report: StepReport) -> bool:
         first = self._first_losses.get(report.optimizer)

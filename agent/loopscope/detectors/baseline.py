@@ -20,10 +20,10 @@ _BLOCK_STEPS = 16
 """Steps at whose end the baseline changes: 1/16 of what medians of every step would cost at the most."""
 _WINDOW_STEPS = 64
 """Steps of the baseline: 64 give the median absolute deviation to some 12 % (its standard error is 0.98 / sqrt(n))."""
-_MAX_STALE_BLOCKS = _WINDOW_STEPS // _BLOCK_STEPS
-"""Blocks for which the baseline may wait: their rows are all there still."""
-_KEPT_STEPS = _WINDOW_STEPS + _BLOCK_STEPS
-"""The window of the last block's end is whole until the next one."""
+_MAX_STALE_BLOCKS = 8
+"""Blocks for which the baseline may wait."""
+_KEPT_STEPS = (_MAX_STALE_BLOCKS + 1) * _BLOCK_STEPS
+"""The rows of blocks that wait, the window of the last one's end among them, are whole until the end of the next."""
 _MAD_TO_SIGMA = 1.4826
 """Of a normal distribution: Rousseeuw and Croux 1993, doi:10.1080/01621459.1993.10476408."""
 _SMALLEST = 1e-300
@@ -65,9 +65,9 @@ class SpikeRule:
 class Baseline:
     """The norms of one optimizer's layers over a window, and the bounds that follow from them.
 
-    The bounds are those of the last 16 steps' end. They are worked out when a norm comes near them, every 64 steps at
+    The bounds are those of the last 16 steps' end. They are worked out when a norm comes near them, every 128 steps at
     the latest: most steps need no more than one comparison with what the bounds cannot fall below. Until the 16th step
-    there is only the one of an explosion, from the first two. Memory: (80 + 6) * C float64.
+    there is only the one of an explosion, from the first two. Memory: (144 + 6) * C float64.
     """
 
     def __init__(self, num_columns: int, exploding: ExplodingRule | None, spike: SpikeRule | None) -> None:
@@ -94,13 +94,32 @@ class Baseline:
         self.renew()
         return bool(np.count_nonzero(row_C > self.bound_C))
 
-    def take_row(self) -> bool:
-        """Take in the row that was written; return whether it is the last one of a block, whose bounds come next."""
+    def take_row(self) -> None:
+        """Take in the row that was written."""
         self._num_rows += 1
-        is_end = self._num_rows % _BLOCK_STEPS == 0 or self._num_rows == 2
-        if is_end:
+        if self.is_at_end:
             self._end_block()
-        return is_end
+
+    def take_calm(self, rows_NC: Floats) -> int:
+        """Take in the rows before the first one that comes near a bound, up to the end of the block; return how many.
+
+        None are before there is a baseline.
+        """
+        place = self._num_rows % _BLOCK_STEPS
+        rows_NC = rows_NC[: _BLOCK_STEPS - place] if self._num_rows >= _BLOCK_STEPS else rows_NC[:0]
+        is_near_NC = rows_NC > self._safe_C
+        size = int(is_near_NC.any(axis=1).argmax()) if np.count_nonzero(is_near_NC) else len(rows_NC)
+        begin = self._num_rows % _KEPT_STEPS  # a number of whole blocks: none goes over its end
+        self._rows_KC[begin : begin + size] = rows_NC[:size]
+        self._num_rows += size
+        if size and place + size == _BLOCK_STEPS:
+            self._end_block()
+        return size
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the row that was taken in last is the last one of its block."""
+        return self._num_rows % _BLOCK_STEPS == 0 or self._num_rows == 2
 
     def renew(self) -> None:
         """Have the bounds be those of the last block's end."""
@@ -114,8 +133,11 @@ class Baseline:
         return bool((row_C > np.maximum(self.spike_C, largest_C * self._spike.max_ratio)).any())
 
     def _rows(self, begin: int, end: int) -> Floats:
-        """Return a copy of the rows of these steps."""
-        rows_WC: Floats = self._rows_KC[np.arange(begin, end) % _KEPT_STEPS]
+        """Return the rows of these steps, which are not to be written to."""
+        first, size = begin % _KEPT_STEPS, end - begin
+        rows_WC = self._rows_KC[first : first + size]
+        if len(rows_WC) < size:
+            rows_WC = np.concatenate((rows_WC, self._rows_KC[: size - len(rows_WC)]))
         return rows_WC
 
     def _end_block(self) -> None:
@@ -141,9 +163,14 @@ class Baseline:
     def _renew(self, end: int) -> None:
         """Take the baseline of the steps before `end` anew, and with it the bounds."""
         exploding, spike = self._exploding, self._spike
-        logs_CW = np.log(np.maximum(self._rows(max(end - _WINDOW_STEPS, 0), end).T, _SMALLEST))
+        num_waiting = self._num_stale * _BLOCK_STEPS
+        logs_CK = np.array(
+            self._rows(max(end - max(num_waiting, _WINDOW_STEPS), 0), end).T, order="C"
+        )  # sorted by rows
+        np.log(np.maximum(logs_CK, _SMALLEST, out=logs_CK), out=logs_CK)
+        logs_CW = logs_CK[:, -_WINDOW_STEPS:]
         median_C, sigma_C = _center_and_spread(logs_CW)
-        highest_C = self._highest(logs_CW[:, -self._num_stale * _BLOCK_STEPS :], is_first=end == _BLOCK_STEPS)
+        highest_C = self._highest(logs_CK[:, -num_waiting:], is_first=end == _BLOCK_STEPS)
         self._num_stale = 0
         margin_C = np.maximum(math.log(exploding.ratio), exploding.z_score * sigma_C)
         explode_C = np.maximum(highest_C + margin_C, highest_C[0] + _LAYER_MARGIN)
@@ -156,10 +183,9 @@ class Baseline:
             self.explode_C, self.spike_C = _bound(explode_C), _bound(spike_C)
         self.bound_C = np.minimum(self.explode_C, self.spike_C)
 
-    def _highest(self, logs_CW: Floats, *, is_first: bool) -> Floats:
+    def _highest(self, logs_CN: Floats, *, is_first: bool) -> Floats:
         """Return the logarithm of the highest level after the blocks of these rows, the last one's among them."""
-        begins = range(0, logs_CW.shape[1], _BLOCK_STEPS)
-        levels_BC = [_median(logs_CW[:, begin : begin + _BLOCK_STEPS]) for begin in begins]
+        levels_BC = _median(logs_CN.reshape(len(logs_CN), -1, _BLOCK_STEPS)).T
         if is_first:
             level_C: Floats = levels_BC[0]
             return level_C
@@ -178,9 +204,10 @@ def _center_and_spread(logs_CW: Floats) -> tuple[Floats, Floats]:
     return median_C, np.fmax(_MAD_TO_SIGMA * _median(np.abs(logs_CW - median_C[:, None])), 0.1)
 
 
-def _median(values_CW: Floats) -> Floats:
-    """Return the upper median of each row; NaN where most are: they sort last."""
-    return np.sort(values_CW, axis=1)[:, values_CW.shape[1] // 2]
+def _median(values: Floats) -> Floats:
+    """Return the upper median along the last axis; NaN where most are: they sort last."""
+    median: Floats = np.sort(values)[..., values.shape[-1] // 2]
+    return median
 
 
 def _bound(logs_C: Floats) -> Floats:

@@ -15,6 +15,7 @@ import numpy as np
 from ..records import Event, StepReport
 from .baseline import Baseline, ExplodingRule, SpikeRule
 from .incidents import Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Flags, Floats, GradientTable, SelfReport
@@ -36,13 +37,13 @@ _GROWTH = math.log(3.0)
 """Two steps above the bound, the second larger by this: it grows on, which a single bad batch does not."""
 
 
-class GradientGrowth:
+class GradientGrowth(Skimming):
     """Reports norms that leave the range of their own history: upwards for good, or for a step.
 
     A layer counts where its norm alone is three times what the whole gradient used to be, so that layers that start
     at zero may wake up. Norms are those before clipping; a spike that clipping contained is `info`. A spike is told
     one step later, when it has fallen, and is an explosion where the learning rate had just been raised tenfold.
-    Memory: (80 + 11) * C float64 an optimizer.
+    Memory: (144 + 11) * C float64 an optimizer.
     """
 
     name = "gradient_growth"
@@ -63,6 +64,11 @@ class GradientGrowth:
             track = _Track(report.optimizer, table.layers, self._exploding, self._spike, self.incidents)
             self._tracks[report.optimizer] = track
         return track.see(report, table)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Take in steps whose norms are far from their bounds."""
+        track = self._tracks.get(stretch.optimizer)
+        return track.skim(stretch, begin) if track is not None and track.layers == stretch.table.layers else 0
 
 
 @dataclass(slots=True)
@@ -117,9 +123,22 @@ class _Track:
         else:
             self._explosion.see_calm()
             self._spikes.see_calm()
-        if self._baseline.take_row():
+        self._baseline.take_row()
+        if self._baseline.is_at_end:
             self._rates.append(_rate(report))
         return events
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Take in steps up to one that comes near its bounds; return how many."""
+        if self._is_hot or self._pending is not None or self._explosion.severity or self._spikes.severity:
+            return 0
+        rows_NC = _rows(stretch, begin)
+        taken = 0
+        while size := self._baseline.take_calm(rows_NC[taken:]):
+            taken += size
+            if self._baseline.is_at_end:
+                self._rates.append(_rate(stretch.reports[begin + taken - 1]))
+        return taken
 
     def _look(self, report: StepReport, row_C: Floats) -> tuple[Event, ...]:
         exploded = self._see_explosion(report, row_C)
@@ -221,6 +240,19 @@ class _Track:
 
 def _rate(report: StepReport) -> float:
     return max((rate for rate in report.learning_rates if rate > 0), default=0.0)
+
+
+def _rows(stretch: Stretch, begin: int) -> Floats:
+    """Return the norms before clipping, a row a step: the global one, then those of the layers."""
+    tables = stretch.tables[begin:]
+    rows_NC = np.empty((len(tables), 1 + len(stretch.table.layers)))
+    rows_NC[:, 0] = [table.global_norm for table in tables]
+    rows_NC[:, 1:] = stretch.layer_norms_NG[begin:]
+    before = [table.global_norm_pre_clip for table in tables]
+    if before.count(None) < len(before):
+        norms = [table.global_norm if norm is None else norm for table, norm in zip(tables, before, strict=True)]
+        rows_NC *= (np.array(norms) / rows_NC[:, 0])[:, None]
+    return rows_NC
 
 
 def _foremost(layers: tuple[str, ...], ratio_C: Floats, is_above_C: Flags) -> str | None:

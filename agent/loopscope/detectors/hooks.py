@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..records import Event, HookCount, HookSilence, StepReport
 from .incidents import Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, SelfReport
@@ -37,7 +38,7 @@ class _Growth:
     is_told: bool = False
 
 
-class HookLeak:
+class HookLeak(Skimming):
     """Reports places where hooks of one function pile up, and containers that hooks fill with graphs; each once."""
 
     name = "hook_leak"
@@ -53,6 +54,10 @@ class HookLeak:
             return ()
         found = [event for each in report.hooks if isinstance(each, HookCount) for event in self._take(report, each)]
         return tuple(found)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them: none of them has an audit."""
+        return len(stretch) - begin
 
     def _take(self, report: StepReport, each: HookCount) -> tuple[Event, ...]:
         key = (each.where, each.hook_kind, each.site, each.container)
@@ -114,7 +119,7 @@ class SilentHookRule:
     """
 
 
-class HookNeverFires:
+class HookNeverFires(Skimming):
     """Reports hooks that do not run though their module trains, or the module around it does; once a function.
 
     `info` where the function runs on as many modules as it does not: who hooks everything need not have meant each.
@@ -140,6 +145,10 @@ class HookNeverFires:
                 self._told.add(key)
                 events.append(_silence_event(report, each, bound))
         return tuple(events)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them: none of them has an audit."""
+        return len(stretch) - begin
 
 
 def _silence_event(report: StepReport, each: HookSilence, bound: float) -> Event:

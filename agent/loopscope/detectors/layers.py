@@ -14,6 +14,7 @@ import numpy as np
 
 from ..records import Event, StepReport
 from .incidents import Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Flags, GradientSample, GradientTable, Integers, SelfReport
@@ -46,7 +47,7 @@ class FrozenRule:
     """
 
 
-class LayerLife:
+class LayerLife(Skimming):
     """Reports modules that never get a gradient, and layers that get one and do not change; each once.
 
     A module is dead where all of its parameters are. Parameters with `requires_grad` False are no fault: they are
@@ -77,6 +78,13 @@ class LayerLife:
         if self._frozen is not None and table.sample is not None:
             events += track.see_sample(report, table, table.sample, self._frozen)
         return events
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Take in steps on which every parameter has a gradient, as it had before."""
+        track, table = self._tracks.get(stretch.optimizer), stretch.table
+        if track is None or track.names != table.names or (self._frozen is not None and table.frozen != track.frozen):
+            return 0
+        return len(stretch.tables) - begin if self._dead is None else track.skim_dead(stretch.tables[begin:])
 
 
 class _Track:
@@ -136,6 +144,17 @@ class _Track:
         self._is_reported_P[[row for rows in modules.values() for row in rows]] = True
         self._deaths.hold(_layers_of(table, np.flatnonzero(self._is_reported_P)), report.step)
         return (_dead_event(report, table, modules, is_none_P, int(steps)),)
+
+    def skim_dead(self, tables: Sequence[GradientTable]) -> int:
+        """Take in steps if all are alive, as they were before; return how many."""
+        if self._is_new or not self._is_clean:
+            return 0
+        norms = np.concatenate([table.norms for table in tables])
+        is_alive = norms > 0 if tables[0].scope == "full" else ~np.isnan(norms)
+        if np.count_nonzero(is_alive) != len(norms):
+            return 0
+        self._steps_since_sample += len(tables)
+        return len(tables)
 
     def see_frozen(self, report: StepReport, table: GradientTable) -> tuple[Event, ...]:
         """Tell once of parameters that were frozen on purpose and that the optimizer has nevertheless."""

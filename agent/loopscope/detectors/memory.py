@@ -9,6 +9,7 @@ import numpy as np
 
 from ..records import Event, StepReport
 from .incidents import Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Floats, SelfReport
@@ -41,7 +42,7 @@ class MemoryCreepRule:
     """Steps left out: the first ones allocate buffers, optimizer states and workspaces."""
 
 
-class MemoryCreep:
+class MemoryCreep(Skimming):
     """Reports resident memory that grows steadily with the steps; looked at once a batch of reports.
 
     Memory: 48 looks.
@@ -79,6 +80,11 @@ class MemoryCreep:
         if not self._incident.see(Severity.WARNING, report.step):
             return ()
         return (_event(report, half, self._rule),)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Count steps: at none of them the memory was read."""
+        self._num_steps += len(stretch) - begin
+        return len(stretch) - begin
 
 
 def _creeps(looks: Floats, half: Floats, rule: MemoryCreepRule) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..records import Event, NonfiniteOrigin, StepReport
 from .incidents import Incident, Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, GradientTable, SelfReport
@@ -31,7 +32,7 @@ MAX_FIRST_SCALER_SKIPS = 16
 """The same before the first step that was taken: as many halve the initial scale 2**16 to 1, where nothing is left."""
 
 
-class NonfiniteGradient:
+class NonfiniteGradient(Skimming):
     """Reports a layer whose gradient became NaN or infinite.
 
     `critical` where the optimizer took the step, or a GradScaler finds no scale that works; `warning` where the loop
@@ -54,8 +55,13 @@ class NonfiniteGradient:
             watch = self._watches[report.optimizer] = _Watch(incident)
         return (_gradient_event(report, watch),) if watch.see(report) else ()
 
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them: all are finite, and taken."""
+        watch = self._watches.get(stretch.optimizer)
+        return len(stretch) - begin if watch is not None and watch.is_calm else 0
 
-class NonfiniteLoss:
+
+class NonfiniteLoss(Skimming):
     """Reports a loss that became NaN or infinite, with the layer or the input in which it began where that is known.
 
     `critical`; `info` for infinity on a step that a GradScaler skips, where the loss read at `backward` is the scaled
@@ -83,6 +89,13 @@ class NonfiniteLoss:
         layer = _origin_layer(report)
         return (_loss_event(report, incident),) if incident.see(_loss_severity(report), report.step, [layer]) else ()
 
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave those with a finite loss, or none."""
+        incident = self._open.get(stretch.optimizer)
+        if incident is not None and incident.severity:
+            return 0
+        return stretch.first(lambda report: report.loss is not None and not math.isfinite(report.loss), begin)
+
 
 @dataclass(slots=True)
 class _Watch:
@@ -102,6 +115,11 @@ class _Watch:
         if table is not None and report.skipped is None:
             self.incident.see_calm()
         return False
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether a finite step that is taken would change nothing."""
+        return not (self.incident.severity or self.num_scaler_skips) and self.max_scaler_skips == MAX_SCALER_SKIPS
 
     @property
     def is_scale_lost(self) -> bool:

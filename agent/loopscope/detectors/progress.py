@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..records import Event, StepReport
@@ -33,6 +34,12 @@ class Progress:
         self._rule, self._incident = rule, incident
         self._sum, self._num_losses, self._num_stale = 0.0, 0, 0
         self._best = math.inf
+
+    def add(self, losses: Sequence[float]) -> None:
+        """Take in losses before the last one of a block."""
+        for loss in losses:
+            self._sum += loss
+        self._num_losses += len(losses)
 
     def see(self, report: StepReport, loss: float, first: float) -> tuple[Event, ...]:
         """Return the incident that this step opens."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..records import Event, StepReport
 from .incidents import Incident, Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, SelfReport
@@ -145,7 +146,7 @@ class RecompileStormRule:
     """Steps within which they come."""
 
 
-class RecompileStorm:
+class RecompileStorm(Skimming):
     """Reports that compiled code is compiled again and again."""
 
     name = "recompile_storm"
@@ -190,3 +191,7 @@ class RecompileStorm:
                 attributes={"sites": ranked[:_RECOMPILATIONS_NAMED]},
             ),
         )
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them, where no recompilation is within the window: they have no events."""
+        return 0 if self._found or self._incident.severity else len(stretch) - begin

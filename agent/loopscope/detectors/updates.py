@@ -10,6 +10,7 @@ import numpy as np
 
 from ..records import EXPONENT_LOW, Event, StepReport
 from .incidents import Incident, Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, GradientSample, GradientTable, SelfReport
@@ -35,7 +36,7 @@ class ZeroLearningRateRule:
     """Steps in a row with a rate of 0 in every group. Schedules touch zero for a step or two at their ends."""
 
 
-class ZeroLearningRate:
+class ZeroLearningRate(Skimming):
     """Reports that steps change nothing, as every learning rate is zero."""
 
     name = "zero_learning_rate"
@@ -74,6 +75,12 @@ class ZeroLearningRate:
             ),
         )
 
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Take in steps that have a rate."""
+        if self._num_steps.get(stretch.optimizer) != 0 or stretch.optimizer in self._open:
+            return 0
+        return stretch.first(lambda report: not any(report.learning_rates) and bool(report.learning_rates), begin)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateRatioRule:
@@ -93,7 +100,7 @@ class UpdateRatioRule:
     """Steps left out: weights that begin at zero have any ratio."""
 
 
-class UpdateRatio:
+class UpdateRatio(Skimming):
     """Reports updates that are out of proportion to the weights, on sampled steps."""
 
     name = "update_ratio"
@@ -130,6 +137,14 @@ class UpdateRatio:
             first = int(np.nanargmax(ratio_G))
             return self._open(report, track, Severity.INFO, table.layers[first], float(ratio_G[first]))
         return ()
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Count steps: none of them is sampled."""
+        track = self._tracks.get(stretch.optimizer)
+        if track is None:
+            return 0
+        track.num_steps += len(stretch) - begin
+        return len(stretch) - begin
 
     def _open(
         self, report: StepReport, track: _Samples, severity: Severity, layer: str, ratio: float
@@ -181,7 +196,7 @@ class UnderflowRule:
     """Sampled steps in a row."""
 
 
-class Underflow:
+class Underflow(Skimming):
     """Reports gradients that the number format cannot hold, on sampled steps."""
 
     name = "underflow"
@@ -214,6 +229,10 @@ class Underflow:
         first = int(np.argmax(is_low_P)) if is_low_P.any() else -1
         ratio = float(sample.subnormal_ratio_P[first]) if first >= 0 else half_ratio
         return (_underflow_event(report, table, first, ratio, self._rule),)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Leave them: none of them is sampled."""
+        return len(stretch) - begin
 
 
 def _half_share(sample: GradientSample, scale: float | None) -> float:

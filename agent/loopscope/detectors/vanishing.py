@@ -14,6 +14,7 @@ import numpy as np
 
 from ..records import Event, StepReport
 from .incidents import Incident, Incidents, Severity, event
+from .stretches import Skimming, Stretch
 
 if TYPE_CHECKING:
     from ..records import EpochReport, Flags, Floats, SelfReport
@@ -40,7 +41,7 @@ class VanishingRule:
     """Steps in a row: three times the memory of momentum 0.9, and longer than the start."""
 
 
-class VanishingGradient:
+class VanishingGradient(Skimming):
     """Reports layers whose gradients stay far below those of later layers; a small gradient everywhere is none.
 
     Memory: G float64 an optimizer.
@@ -80,6 +81,17 @@ class VanishingGradient:
                 track.incident.see_calm()
             return ()
         return track.open(report, ratio_G, is_long_G, self._rule)
+
+    def skim(self, stretch: Stretch, begin: int) -> int:
+        """Take in steps up to a look that finds a low norm."""
+        track, norms_NG = self._tracks.get(stretch.optimizer), stretch.layer_norms_NG[begin:]
+        if track is None or track.layers != stretch.table.layers or not track.is_quiet or track.incident.severity:
+            return 0
+        first = _LOOK_STEPS - 1 - track.num_steps % _LOOK_STEPS
+        is_low_L = _have_low(norms_NG[first::_LOOK_STEPS], self._rule.ratio * _CLOSE_FACTOR)
+        size = first + _LOOK_STEPS * int(is_low_L.argmax()) if is_low_L.any() else len(norms_NG)
+        track.num_steps += size
+        return size
 
 
 class _Track:
@@ -122,6 +134,16 @@ def _has_low(norms: Sequence[float], bound: float) -> bool:
             return True
         largest = max(largest, norm)  # never NaN
     return False
+
+
+def _have_low(norms_LG: Floats, bound: float) -> Flags:
+    """Return [L] the same of L looks."""
+    is_low_L = np.zeros(len(norms_LG), np.bool_)
+    if np.fmin.reduce(norms_LG, axis=None, initial=math.inf) < bound * np.fmax.reduce(norms_LG, axis=None, initial=0.0):
+        largest_LG = np.fmax.accumulate(norms_LG[:, ::-1], axis=1)[:, ::-1]
+        is_low_LG = (norms_LG[:, :-1] > 0) & (norms_LG[:, :-1] < bound * largest_LG[:, 1:])
+        np.any(is_low_LG, axis=1, out=is_low_L)
+    return is_low_L
 
 
 def _ratios(norms_G: Floats) -> Floats:

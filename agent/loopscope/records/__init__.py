@@ -20,6 +20,7 @@ from .gradients import (
 )
 from .health import HEALTH_STATES, HEALTHY, Anomaly, HealthReport, LayerState
 from .hooks import HookCount, HookSilence
+from .light import maker
 from .nonfinite import NonfiniteOrigin
 from .run import RunInfo, SelfReport
 from .steps import StepReport
@@ -51,6 +52,7 @@ __all__ = [
     "SelfReport",
     "StepReport",
     "SyncCount",
+    "maker",
 ]
 
 Record: TypeAlias = RunInfo | StepReport | EpochReport | Event | SelfReport | ActivityReport | HealthReport

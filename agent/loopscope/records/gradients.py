@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .light import light
+
 __all__ = [
     "EXPONENT_HIGH",
     "EXPONENT_LOW",
@@ -62,6 +64,7 @@ class GradientSample:
     """Sum of the magnitudes in the histogram."""
 
 
+@light
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientTable:
     """Gradient statistics of one optimizer at one step, columnar. A gradient that is None has the norm NaN.

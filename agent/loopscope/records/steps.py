@@ -10,11 +10,13 @@ from .activity import SyncCount
 from .events import Event
 from .gradients import GradientTable
 from .hooks import HookCount, HookSilence
+from .light import light
 from .nonfinite import NonfiniteOrigin
 
 __all__ = ["StepReport"]
 
 
+@light
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """One optimizer step, or one that did not happen: `skipped` says why, `step` is the number it would have had."""

@@ -1,0 +1,129 @@
+"""Laws of records that are cheap to make: they are frozen dataclasses in every other respect."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, dataclass, field
+
+import numpy as np
+import pytest
+from tests.builders import gradient_table, step_report
+
+from loopscope.records import GradientTable, StepReport, maker
+from loopscope.records.light import light
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usual:
+    """A record of every kind of field."""
+
+    name: str
+    count: int = 3
+    labels: Mapping[str, int] = field(default_factory=dict)
+    missing: str | None = None
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", self.count + len(self.labels))
+
+
+@light
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """The same."""
+
+    name: str
+    count: int = 3
+    labels: Mapping[str, int] = field(default_factory=dict)
+    missing: str | None = None
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", self.count + len(self.labels))
+
+
+@pytest.mark.parametrize("values", [{"name": "a"}, {"name": "a", "count": 0, "labels": {"b": 1}}, {"name": None}])
+def test_fields_are_those_of_a_usual_dataclass(values):
+    """Values, defaults and what is worked out of them."""
+    made = Light(**values)
+
+    assert dataclasses.asdict(made) == dataclasses.asdict(Usual(**values))
+    assert type(made) is Light
+    assert made == Light(**values)
+    assert repr(made) == repr(Usual(**values)).replace("Usual", "Light")
+
+
+def test_what_is_made_anew_is_not_shared():
+    """A default that is a mapping belongs to one record."""
+    assert Light(name="a").labels is not Light(name="a").labels
+
+
+@pytest.mark.parametrize(
+    "record", [Light(name="a"), step_report(), gradient_table()], ids=lambda each: type(each).__name__
+)
+def test_records_are_frozen(record):
+    """No field can be set or deleted, and there are no others."""
+    name = dataclasses.fields(record)[0].name
+    with pytest.raises(FrozenInstanceError):
+        setattr(record, name, "b")
+    with pytest.raises(FrozenInstanceError):
+        delattr(record, name)
+    with pytest.raises((FrozenInstanceError, TypeError, AttributeError)):
+        record.unheard_of = 1
+    assert not hasattr(record, "__dict__")
+
+
+@pytest.mark.parametrize("values", [{}, {"name": "a", "unheard_of": 1}])
+def test_wrong_arguments_are_refused_in_the_same_words(values):
+    """What is missing, and what does not exist."""
+    with pytest.raises(TypeError) as usual:
+        Usual(**values)
+    with pytest.raises(TypeError) as ours:
+        Light(**values)
+    assert str(ours.value) == str(usual.value).replace("Usual", "Light")
+    with pytest.raises(TypeError):
+        Light("a")
+
+
+def test_a_constructor_that_fails_leaves_nothing_behind():
+    """Those made after it are frozen as those before."""
+    with pytest.raises(AttributeError):
+        GradientTable(**dict.fromkeys(inspect.signature(GradientTable).parameters) | {"num_nonfinite": _Failing()})
+    assert type(gradient_table()) is GradientTable
+
+
+class _Failing:
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise AttributeError
+
+
+def test_records_are_copied_replaced_and_pickled():
+    """As any dataclass."""
+    report = step_report(3, gradients=None)
+    for same in (copy.copy(report), copy.deepcopy(report), pickle.loads(pickle.dumps(report))):
+        assert same == report
+        assert type(same) is StepReport
+    assert dataclasses.replace(report, step=4) == step_report(
+        4, gradients=None, time_unix_seconds=report.time_unix_seconds
+    )
+    assert inspect.signature(StepReport).parameters["loss"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("record", [Usual, Light])
+def test_a_maker_takes_values_in_its_own_order(record):
+    """The others have their defaults."""
+    make = maker(record, ("labels", "name"))
+
+    assert make({"b": 1}, "a") == record(name="a", labels={"b": 1})
+    assert type(make({}, "a")) is record
+    assert maker(record, ("name",))("a").labels is not maker(record, ("name",))("a").labels
+
+
+def test_a_maker_needs_what_has_no_default():
+    """It says which."""
+    with pytest.raises(TypeError, match="a Light needs name"):
+        maker(Light, ("count",))
