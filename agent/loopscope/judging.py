@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .detectors.causes import Causes
 from .detectors.health import Health
@@ -24,8 +24,7 @@ _STEPS_A_TRY = 4
 _R = TypeVar("_R", bound=StepReport | EpochReport)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What came of one report."""
 
     events: Sequence[Event]

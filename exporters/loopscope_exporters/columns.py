@@ -20,12 +20,17 @@ from loopscope.records import (
     LayerStatistics,
 )
 
-from .forms import Entry, build, real
+from .forms import Entry, Form, real
 
 __all__ = ["activations", "floats", "indices", "integers", "places", "sample", "statistics", "texts"]
 
 _LETTERS = {np.float64: "d", np.int64: "q", np.bool_: "?"}
 """The codes of `struct`."""
+_NAMES_OF_ACTIVATIONS = ("names", "modules", "types", "layers")
+_NAMES_OF_STATISTICS = ("layers", "health", "health_rule")
+_FLOATS_OF_STATISTICS = ("mean", "max", "min", "p50", "p95", "zero_ratio")
+_COUNTS_OF_STATISTICS = ("num_steps", "num_nonfinite_steps")
+_STATISTICS = Form(LayerStatistics, *_NAMES_OF_STATISTICS, *_FLOATS_OF_STATISTICS, *_COUNTS_OF_STATISTICS, "trend")
 
 
 def floats(values: Sequence[Any], size: int) -> Floats:
@@ -77,22 +82,22 @@ def activations(entry: Entry | None) -> ActivationTable | None:
     """Return the table of activation modules, None where there is none."""
     if entry is None:
         return None
-    values: dict[str, Any] = {name: texts(entry[name]) for name in ("names", "modules", "types", "layers")}
-    shape = (len(values["names"]),)
-    values |= {name: _array(entry[stem], shape, kind) for name, (stem, _, kind) in _arrays(ActivationTable).items()}
-    return build(ActivationTable, entry, **values)
+    names = [texts(entry[name]) for name in _NAMES_OF_ACTIVATIONS]
+    arrays = _arrays(ActivationTable)
+    return _ACTIVATIONS.build(
+        entry, *names, *(_array(entry[stem], (len(names[0]),), kind) for stem, _, kind in arrays.values())
+    )
 
 
 def statistics(entry: Entry | None) -> LayerStatistics | None:
     """Return the statistics of an epoch, None where there were no gradients."""
     if entry is None:
         return None
-    values: dict[str, Any] = {name: texts(entry.get(name, ())) for name in ("layers", "health", "health_rule")}
-    size = len(values["layers"])
-    values |= {name: floats(entry[name], size) for name in ("mean", "max", "min", "p50", "p95", "zero_ratio")}
-    values |= {name: integers(entry[name], size) for name in ("num_steps", "num_nonfinite_steps")}
-    trend = entry.get("trend", ())
-    return build(LayerStatistics, entry, trend=floats(trend, len(trend) and size), **values)
+    names = [texts(entry.get(name, ())) for name in _NAMES_OF_STATISTICS]
+    size, trend = len(names[0]), entry.get("trend", ())
+    reals = [floats(entry[name], size) for name in _FLOATS_OF_STATISTICS]
+    counts = [integers(entry[name], size) for name in _COUNTS_OF_STATISTICS]
+    return _STATISTICS.build(entry, *names, *reals, *counts, floats(trend, len(trend) and size))
 
 
 @functools.cache
@@ -114,8 +119,12 @@ def _array(values: Sequence[Any], shape: tuple[int, ...], kind: Any) -> npt.NDAr
     try:
         pack = _packer(shape[-1], kind)
         found = np.frombuffer(b"".join([pack(*row) for row in rows]), kind)
-    except struct.error:  # a null or a text, which NumPy reads as floats; or another size
-        found = np.array(values, dtype=kind)
+    except struct.error:
+        if kind is not np.float64:
+            raise ValueError(
+                "a column of whole numbers or flags has something else in it, or has another size"
+            ) from None
+        found = np.array(values, dtype=kind)  # a null or a text, which NumPy reads as floats; or another size
     if len(values) != shape[0] or found.shape not in {shape, (math.prod(shape),)}:
         raise ValueError(f"a column has the shape {found.shape}, where the others need {shape}")
     return found.reshape(shape) if len(shape) > 1 else found
@@ -132,3 +141,6 @@ def _zeros(size: int) -> tuple[list[int], Integers]:
 @functools.lru_cache(maxsize=64)
 def _packer(size: int, kind: Any) -> Callable[..., bytes]:
     return struct.Struct(f"{size}{_LETTERS[kind]}").pack
+
+
+_ACTIVATIONS = Form(ActivationTable, *_NAMES_OF_ACTIVATIONS, *_arrays(ActivationTable))

@@ -25,13 +25,24 @@ from loopscope.records import (
 )
 
 from .columns import activations, floats, indices, integers, places, sample, statistics, texts
-from .forms import Entry, build, real
+from .forms import Entry, Form, real
 
 __all__ = ["Decoder"]
 
 _MAX_KEPT = 64
 _Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], Integers, tuple[int, ...]]
 """Layers, names, the layer's index of each, and which are frozen."""
+
+_STEP = Form(StepReport, "events", "learning_rates", "gradients", "activations", "hooks", "syncs", "origin")
+_TABLE = Form(
+    GradientTable,
+    *("layers", "names", "layer_index_P", "norms", "layer_norms", "global_norm", "num_nonfinite", "frozen", "sample"),
+)
+_SYNC, _HOOK, _SILENCE = Form(SyncCount), Form(HookCount), Form(HookSilence)
+_STATE, _EVENT = Form(LayerState), Form(Event)
+_ORIGIN, _ANOMALY = Form(NonfiniteOrigin, "rows"), Form(Anomaly, "layers")
+_EPOCH, _RUN = Form(EpochReport, "gradients"), Form(RunInfo, "layers")
+_ACTIVITY, _HEALTH = Form(ActivityReport, "counters"), Form(HealthReport, "anomalies", "layers")
 
 
 class Decoder:
@@ -47,8 +58,8 @@ class Decoder:
         self._decoders: Mapping[str, Callable[[Entry], Record]] = {
             "run": _run,
             "step": self._step,
-            "epoch": self._epoch,
-            "event": _event,
+            "epoch": _epoch,
+            "event": _EVENT.build,
             "activity": _activity,
             "health": _health,
         }
@@ -63,37 +74,33 @@ class Decoder:
         return None if decode is None else decode(entry)
 
     def _step(self, entry: Entry) -> StepReport:
-        return build(
-            StepReport,
+        hooks, syncs, origin = entry.get("hooks", ()), entry.get("syncs", ()), entry.get("origin")
+        return _STEP.build(
             entry,
-            events=(),
-            learning_rates=tuple(map(real, entry["learning_rates"])),
-            gradients=self._table(entry["gradients"]),
-            activations=activations(entry.get("activations")),
-            hooks=tuple(map(_hook, entry.get("hooks", ()))),
-            syncs=tuple(map(_sync, entry.get("syncs", ()))),
-            origin=_origin(entry.get("origin")),
+            (),
+            tuple(map(real, entry["learning_rates"])),
+            self._table(entry["gradients"]),
+            activations(entry.get("activations")),
+            tuple(map(_hook, hooks)),
+            tuple(map(_SYNC.build, syncs)),
+            None if origin is None else _ORIGIN.build(origin, _rows(origin["rows"])),
         )
-
-    def _epoch(self, entry: Entry) -> EpochReport:
-        return build(EpochReport, entry, gradients=statistics(entry["gradients"]))
 
     def _table(self, entry: Entry | None) -> GradientTable | None:
         if entry is None or "names" not in entry:  # a log that begins in the middle
             return None
         layers, names, index_P, frozen = self._names(entry)
-        return build(
-            GradientTable,
+        return _TABLE.build(
             entry,
-            layers=layers,
-            names=names,
-            layer_index_P=index_P,
-            norms=floats(entry["norms"], len(names)),
-            layer_norms=floats(entry["layer_norms"], len(layers)),
-            global_norm=real(entry["global_norm"]),
-            num_nonfinite=integers(entry["num_nonfinite"], len(names)),
-            frozen=frozen,
-            sample=sample(entry.get("sample"), len(names), len(layers)),
+            layers,
+            names,
+            index_P,
+            floats(entry["norms"], len(names)),
+            floats(entry["layer_norms"], len(layers)),
+            real(entry["global_norm"]),
+            integers(entry["num_nonfinite"], len(names)),
+            frozen,
+            sample(entry.get("sample"), len(names), len(layers)),
         )
 
     def _names(self, entry: Entry) -> _Names:
@@ -110,32 +117,24 @@ class Decoder:
         return found[1]
 
 
-def _sync(entry: Entry) -> SyncCount:
-    return build(SyncCount, entry)
-
-
-def _origin(entry: Entry | None) -> NonfiniteOrigin | None:
-    if entry is None:
-        return None
-    return build(NonfiniteOrigin, entry, rows=tuple(integers(entry["rows"], len(entry["rows"])).tolist()))
+def _rows(values: Sequence[int]) -> tuple[int, ...]:
+    return tuple(integers(values, len(values)).tolist())
 
 
 def _hook(entry: Entry) -> HookCount | HookSilence:
-    if "num_looks" in entry:
-        return build(HookSilence, entry)
-    return build(HookCount, entry)
+    return _SILENCE.build(entry) if "num_looks" in entry else _HOOK.build(entry)
+
+
+def _epoch(entry: Entry) -> EpochReport:
+    return _EPOCH.build(entry, statistics(entry["gradients"]))
 
 
 def _run(entry: Entry) -> RunInfo:
-    return build(RunInfo, entry, layers=texts(entry["layers"]))
-
-
-def _event(entry: Entry) -> Event:
-    return build(Event, entry)
+    return _RUN.build(entry, texts(entry["layers"]))
 
 
 def _activity(entry: Entry) -> ActivityReport:
-    return build(ActivityReport, entry, counters=_counters(entry["counters"]))
+    return _ACTIVITY.build(entry, _counters(entry["counters"]))
 
 
 def _counters(rows: Sequence[Entry]) -> dict[str, dict[tuple[str, ...], float]]:
@@ -147,9 +146,9 @@ def _counters(rows: Sequence[Entry]) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def _health(entry: Entry) -> HealthReport:
-    anomalies = tuple(build(Anomaly, each, layers=texts(each["layers"])) for each in entry["anomalies"])
+    anomalies = tuple(_ANOMALY.build(each, texts(each["layers"])) for each in entry["anomalies"])
     layers = {
-        optimizer or None: {layer: build(LayerState, state) for layer, state in states.items()}
+        optimizer or None: {layer: _STATE.build(state) for layer, state in states.items()}
         for optimizer, states in entry["layers"].items()
     }
-    return build(HealthReport, entry, anomalies=anomalies, layers=layers)
+    return _HEALTH.build(entry, anomalies, layers)

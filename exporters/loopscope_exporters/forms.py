@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
-from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from loopscope.records import maker
 
-__all__ = ["Entry", "build", "real"]
+__all__ = ["Entry", "Form", "real"]
 
 Entry = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -34,28 +33,45 @@ _KINDS: Mapping[Any, frozenset[type]] = {
 """Kinds of annotation, and of what JSON is read as."""
 
 
-def build(record: type[_T], entry: Entry, **values: Any) -> _T:
-    """Return a record of an entry's fields and of `values`, which win, with texts that stand for numbers as numbers.
+class Form(Generic[_T]):
+    """How entries become records of one type.
 
-    Raises TypeError where a field is missing, or of another kind than the record says, and KeyError for another text.
+    `given` are the fields that do not come as they are in the entry. The others are of the kinds that the record's
+    annotations say, with texts that stand for numbers as numbers; those that an entry lacks have their defaults.
     """
-    kind: Any = record
-    form = _form(kind, (*values,))
-    try:
-        found = form.take(entry)
-    except KeyError:
-        form = _form(kind, (*values,), tuple(name for name in form.names if name not in entry))
-        found = form.take(entry)
-    kinds = (*map(type, found),)
-    odd = form.odd.get(kinds)
-    if odd is None:
-        odd = form.look(kinds)
-    if odd:
-        found = [*found]
-        for place, make in odd:
-            found[place] = make(found[place])
-    made: _T = form.make(*found, *values.values())
-    return made
+
+    def __init__(self, record: type[_T], *given: str) -> None:
+        self._record, self._given = record, given
+        self._lacking: dict[tuple[str, ...], _Lacking[_T]] = {}
+        self._whole = _Lacking(record, given, ())
+
+    def build(self, entry: Entry, *given: Any) -> _T:
+        """Return the record of an entry and the values of the fields that are given, in their order.
+
+        Raises TypeError where a field is missing, or of another kind than the record says, and KeyError for another
+        text.
+        """
+        form = self._whole
+        try:
+            found = form.take(entry)
+        except KeyError:
+            form = self._without(tuple(name for name in form.names if name not in entry))
+            found = form.take(entry)
+        kinds = (*map(type, found),)
+        odd = form.odd.get(kinds)
+        if odd is None:
+            odd = form.look(kinds)
+        if odd:
+            found = [*found]
+            for place, make in odd:
+                found[place] = make(found[place])
+        return form.make(*found, *given)
+
+    def _without(self, names: tuple[str, ...]) -> _Lacking[_T]:
+        if names not in self._lacking:
+            _make_room(self._lacking)
+            self._lacking[names] = _Lacking(self._record, self._given, names)
+        return self._lacking[names]
 
 
 def real(value: object) -> float:
@@ -71,14 +87,14 @@ def _reals(values: Mapping[str, Any]) -> Mapping[str, float]:
     return {name: real(value) for name, value in values.items()}
 
 
-class _Form:
-    """How entries become records of one type, given the names of the fields that do not come from the entry."""
+class _Lacking(Generic[_T]):
+    """The form of entries that lack the same fields, or none."""
 
-    def __init__(self, record: Any, replaced: tuple[str, ...], missing: tuple[str, ...]) -> None:
+    def __init__(self, record: type[_T], given: tuple[str, ...], missing: tuple[str, ...]) -> None:
         self._record = record
-        self._hints = {name: hint for name, hint in _hints(record).items() if name not in replaced + missing}
+        self._hints = {name: hint for name, hint in _hints(record).items() if name not in given + missing}
         self.names = tuple(self._hints)
-        self.make = maker(record, self.names + replaced)
+        self.make = maker(record, self.names + given)
         self.take = _taking(self.names)
         self.odd: dict[tuple[type, ...], Sequence[_Odd]] = {}
         """By the kinds of the values, which are the same for most lines of a log: those that need more."""
@@ -94,15 +110,14 @@ class _Form:
                 odd.append((place, real))
             elif kind is dict and get_args(hint)[1:] in {(float,), (int,)}:
                 odd.append((place, _reals))
-        if len(self.odd) >= _MAX_KEPT:
-            self.odd.clear()
+        _make_room(self.odd)
         self.odd[kinds] = odd
         return odd
 
 
-@functools.lru_cache(maxsize=_MAX_KEPT)
-def _form(record: Any, replaced: tuple[str, ...], missing: tuple[str, ...] = ()) -> _Form:
-    return _Form(record, replaced, missing)
+def _make_room(memory: dict[Any, Any]) -> None:
+    if len(memory) >= _MAX_KEPT:
+        memory.clear()
 
 
 def _taking(names: tuple[str, ...]) -> Callable[[Entry], Sequence[Any]]:
@@ -110,7 +125,6 @@ def _taking(names: tuple[str, ...]) -> Callable[[Entry], Sequence[Any]]:
     return itemgetter(*names) if len(names) > 1 else lambda entry: [entry[name] for name in names]
 
 
-@functools.cache
 def _hints(record: Any) -> Mapping[str, Any]:
     hints = get_type_hints(record)
     return {field.name: hints[field.name] for field in fields(record) if field.init}

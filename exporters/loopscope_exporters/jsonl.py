@@ -9,7 +9,7 @@ import functools
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -148,7 +148,7 @@ class JsonlExporter:
         return _line(encode(record, has_names=has_names, extra=extra))
 
 
-class Reader(Iterator[dict[str, Any]]):
+class Reader(Iterable[dict[str, Any]]):
     """Iterates over the objects of a log, oldest file first, each step with the columns that
     only the first step with them has: `layers`, `names`, `layer_index`, `frozen`.
 
@@ -162,6 +162,10 @@ class Reader(Iterator[dict[str, Any]]):
         self._objects = self._read(path)
         if not path.exists():
             raise FileNotFoundError(f"there is no log {path}")
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Return what yields the objects that are left."""
+        return self._objects
 
     def __next__(self) -> dict[str, Any]:
         """Return the next object."""
@@ -178,14 +182,12 @@ class Reader(Iterator[dict[str, Any]]):
                         yield entry
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        if not line.strip():
-            return None
         try:
             entry = self._loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            self.num_cut_lines += 1
+            self.num_cut_lines += bool(line.strip())
             return None
         if entry.get("version", VERSION) > VERSION:
             raise ValueError(f"the log has version {entry['version']}, this reader knows {VERSION}: update loopscope")
@@ -259,9 +261,9 @@ def _carry_names(entry: dict[str, Any], tables: dict[tuple[object, ...], dict[st
     gradients = entry.get("gradients")
     if entry.get("type") != "step" or not gradients or not isinstance(gradients, dict):
         return
-    key = tuple(entry.get(name) for name in ("run", "agent", "rank", "optimizer"))
-    names = ("layers", "names", "layer_index", "frozen")
+    key = entry.get("run"), entry.get("agent"), entry.get("rank"), entry.get("optimizer")
     if "names" in gradients:
+        names = ("layers", "names", "layer_index", "frozen")
         tables[key] = {name: gradients[name] for name in names if name in gradients}
-    else:
-        gradients.update(tables.get(key, {}))
+    elif key in tables:
+        gradients.update(tables[key])

@@ -54,7 +54,8 @@ class Log:
         """Read from the start."""
         self.num_entries = self.num_dropped_lines = self.num_unknown_lines = self.num_cut_lines = 0
         reader = importlib.import_module(_READER).read(self.path)
-        while (entry := self._next(reader)) is not None:
+        objects = iter(reader)
+        while (entry := self._next(objects)) is not None:
             keys = _KEYS.get(str(entry.get("type")))
             if keys is None and "version" in entry:
                 continue  # of a type that needs no reader, or that a later loopscope writes
@@ -99,9 +100,9 @@ class Log:
             paths.append(rotated)
         return paths
 
-    def _next(self, reader: Iterator[Entry]) -> Entry | None:
+    def _next(self, objects: Iterator[Entry]) -> Entry | None:
         try:
-            return next(reader, None)
+            return next(objects, None)
         except OSError as fault:
             raise self.wrong(f"It cannot be read ({fault.strerror}).") from fault
         except ValueError as fault:  # a version of the format that is newer than this reader
