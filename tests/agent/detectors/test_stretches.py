@@ -42,19 +42,24 @@ def eventful(seed: int) -> list[StepReport]:
         if draw.random() < 0.04:
             sampled = gradient_sample(3, 3, update_ratios_G=np.full(3, 10.0 ** draw.uniform(-9, 0)))
             changes["gradients"] = dataclasses.replace(report.gradients, sample=sampled)
-        changes |= draw.choices([{}, draw.choice(oddities(report.step))], weights=[25, 1])[0]
+        if seed % 6 == 3 and report.step > 50:
+            changes["gradients"] = dataclasses.replace(report.gradients, frozen=(0,))
+        if (seed % 4 == 2 and report.step == 0) or draw.random() < 0.04:
+            changes |= draw.choice(oddities(report)) if report.step else {"skipped": "manual", "num_steps": 0}
         reports.append(dataclasses.replace(report, **changes))
     return reports
 
 
-def oddities(step: int) -> list[dict[str, Any]]:
+def oddities(report: StepReport) -> list[dict[str, Any]]:
     """Return what makes a report of its own kind of it."""
+    step, counts = report.step, np.ones(len(report.gradients.names), np.int64)
     hook = {"where": "body", "hook_kind": "forward", "site": "train.py:3", "function": "hook"}
     silence = HookSilence(**hook, num_looks=9, is_trained=True, is_compiled=False)
     return [
         {"skipped": "grad_scaler", "num_steps": 0, "num_skipped": {"grad_scaler": 1}},
         {"skipped": "manual"},
         {"gradients": None},
+        {"gradients": dataclasses.replace(report.gradients, num_nonfinite=counts)},
         {"loss": None},
         {"loss": float("nan")},
         {"loss": float("inf")},
