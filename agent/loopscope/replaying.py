@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, field
@@ -26,7 +27,8 @@ def replay(log: Log, config: Config) -> Iterator[StepReport | Event]:
 
     What no rule makes (compilations, writes in place, steps over the sync budget) is taken from the log, and where it
     is of the step it stands in its report. Several runs may follow each other. Lines of several agents may be mixed,
-    where the events of a step stand behind it. Memory: some 32 steps, and what the detectors keep of each run. Raises
+    where the events of a step stand behind it. A detector that fails too often is told of as `probe_disabled`, behind
+    the last step of its run. Memory: some 32 steps, and what the detectors keep of each run. Raises
     SettingError for rules that do not exist, before anything is read, and for a log that cannot be read; entries that
     cannot be understood are counted as the log's unknown lines.
     """
@@ -121,7 +123,7 @@ class _Replay:
                 self._await(record)
             elif isinstance(record, RunInfo):
                 yield from self._begin(record)
-            elif isinstance(record, Event) and record.kind not in DEFAULT_RULES:
+            elif isinstance(record, Event) and not _is_judged(record):
                 yield from self._note(ungrouped(record))
         yield from self._judge()
         for agent in self._agents.values():
@@ -160,6 +162,18 @@ class _Replay:
         for step in steps:
             yield step.report
             yield from step.events
+
+
+@functools.cache
+def _own_parts() -> frozenset[str]:
+    return frozenset({"health", *(f"detector.{detector.name}" for detector in default_detectors())})
+
+
+def _is_judged(event: Event) -> bool:
+    """Whether an event is of a default detector's making, or of its failing: both may be otherwise now."""
+    if event.kind == "probe_disabled":
+        return event.attributes.get("part") in _own_parts()
+    return event.kind in DEFAULT_RULES
 
 
 def _key(record: RunInfo | StepReport | Event) -> _Key:

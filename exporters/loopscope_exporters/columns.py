@@ -34,10 +34,13 @@ _STATISTICS = Form(LayerStatistics, *_NAMES_OF_STATISTICS, *_FLOATS_OF_STATISTIC
 
 
 def floats(values: Sequence[Any], size: int) -> Floats:
-    """Return float64, not to be written to; null is NaN. Raises TypeError or ValueError for anything else."""
+    """Return float64, not to be written to; what stands for a number is one, as in `real`.
+
+    Raises KeyError, TypeError or ValueError for anything else, and for another size.
+    """
     try:
         return np.frombuffer(_packer(size, np.float64)(*values))
-    except (struct.error, ValueError):
+    except struct.error:
         return _array(values, (size,), np.float64)
 
 
@@ -122,7 +125,7 @@ def _array(values: Sequence[Any], shape: tuple[int, ...], kind: Any) -> npt.NDAr
     except struct.error:
         if kind is not np.float64:
             raise ValueError(f"a column needs {shape[-1]} whole numbers or flags, and nothing else") from None
-        found = np.array(values, dtype=kind)  # a null or a text, which NumPy reads as floats; or another size
+        found = np.array([*map(real, values)])  # a null or a text among them; or another size
     if len(values) != shape[0] or found.shape not in {shape, (math.prod(shape),)}:
         raise ValueError(f"a column has the shape {found.shape}, where the others need {shape}")
     return found.reshape(shape) if len(shape) > 1 else found

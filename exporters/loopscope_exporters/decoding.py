@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from loopscope.catalog import metric
+from loopscope.catalog import METRICS
 from loopscope.records import (
     ActivityReport,
     Anomaly,
@@ -29,9 +29,11 @@ from .forms import Entry, Form, real
 
 __all__ = ["Decoder"]
 
-_MAX_KEPT = 64
+_MAX_KEPT = 16
+"""Tables of names, one for each agent, rank and optimizer whose lines are mixed."""
 _Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], Integers, tuple[int, ...]]
 """Layers, names, the layer's index of each, and which are frozen."""
+_LABELS = {metric.name: metric.labels for metric in METRICS}
 
 _STEP = Form(StepReport, "events", "learning_rates", "gradients", "activations", "hooks", "syncs", "origin")
 _TABLE = Form(
@@ -74,15 +76,15 @@ class Decoder:
         return None if decode is None else decode(entry)
 
     def _step(self, entry: Entry) -> StepReport:
-        hooks, syncs, origin = entry.get("hooks", ()), entry.get("syncs", ()), entry.get("origin")
+        origin = entry.get("origin")
         return _STEP.build(
             entry,
             (),
-            tuple(map(real, entry["learning_rates"])),
+            tuple(map(real, _list(entry["learning_rates"]))),
             self._table(entry["gradients"]),
             activations(entry.get("activations")),
-            tuple(map(_hook, hooks)),
-            tuple(map(_SYNC.build, syncs)),
+            tuple(map(_hook, _list(entry.get("hooks", [])))),
+            tuple(map(_SYNC.build, _list(entry.get("syncs", [])))),
             None if origin is None else _ORIGIN.build(origin, _rows(origin["rows"])),
         )
 
@@ -110,11 +112,17 @@ class Decoder:
         found = self._kept.get(key)
         if found is None:
             if len(self._kept) >= _MAX_KEPT:
-                self._kept.clear()
+                self._kept.pop(next(iter(self._kept)))
             layers, names = texts(lists[0]), texts(lists[1])
             made = layers, names, indices(lists[2], len(names), len(layers)), places(lists[3], len(names))
             found = self._kept[key] = lists, made
         return found[1]
+
+
+def _list(values: Any) -> list[Any]:
+    if type(values) is not list:
+        raise TypeError("a list has something else in its place")
+    return values
 
 
 def _rows(values: Sequence[int]) -> tuple[int, ...]:
@@ -140,8 +148,10 @@ def _activity(entry: Entry) -> ActivityReport:
 def _counters(rows: Sequence[Entry]) -> dict[str, dict[tuple[str, ...], float]]:
     counters: dict[str, dict[tuple[str, ...], float]] = {}
     for row in rows:
-        labels = tuple(row["labels"][name] for name in metric(row["name"]).labels)
-        counters.setdefault(row["name"], {})[labels] = real(row["value"])
+        names = _LABELS.get(row["name"])
+        if names is not None:  # else of a later version
+            labels = tuple(row["labels"][name] for name in names)
+            counters.setdefault(row["name"], {})[labels] = real(row["value"])
     return counters
 
 

@@ -2,7 +2,7 @@
 
 Columns lose the shape suffix of their names: `_P` and `_A` go, `_G` and `_GB` become the prefix `layer_`. Unknown is
 null. JSON has no NaN and no infinity: values that really are so are the texts "NaN", "Infinity" and "-Infinity".
-Columns have 9 significant digits, which carries any float32.
+Columns of more than MAX_LAYERS entries, or not all finite, have 9 significant digits, which carries any float32.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ MAX_PENDING = 256
 FLUSH_AT = 4
 """Pending records at which `export` flushes by itself: a line takes 0.1 ms, for which a loop of short steps waits."""
 MAX_RETRY_SECONDS = 64.0
+_LONG_DIGITS = re.compile(rb"[0-9]{19}")
 _BUFFER_BYTES = 2**16
 """Lines are some kB: with the usual buffer most would be put together from two."""
 
@@ -184,13 +186,14 @@ class Reader(Iterable[dict[str, Any]]):
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         try:
             entry = self._loads(line)
-        except ValueError:
+        except (RecursionError, ValueError):
             entry = None
         if not isinstance(entry, dict):
             self.num_cut_lines += bool(line.strip())
             return None
-        if entry.get("version", VERSION) > VERSION:
-            raise ValueError(f"the log has version {entry['version']}, this reader knows {VERSION}: update loopscope")
+        version = entry.get("version", VERSION)
+        if isinstance(version, int) and version > VERSION:
+            raise ValueError(f"the log has version {version}, this reader knows {VERSION}: update loopscope")
         return entry
 
 
@@ -214,15 +217,24 @@ def _loads() -> Callable[[bytes], Any]:
     try:
         import orjson
     except ImportError:
-        return json.loads
+        return _json_loads
 
     def loads(line: bytes) -> Any:
         try:
             return orjson.loads(line)
         except ValueError:  # json takes lone surrogates as well, as in file names that are no UTF-8
-            return json.loads(line)
+            return _json_loads(line)
 
     return loads
+
+
+def _json_loads(line: bytes) -> Any:
+    """Return what json reads, with integers of more than 64 bits as floats, as orjson has them."""
+    return json.loads(line, parse_int=_whole if _LONG_DIGITS.search(line) else None)
+
+
+def _whole(digits: str) -> int | float:
+    return value if -(2**63) <= (value := int(digits)) < 2**64 else float(digits)
 
 
 def _line(text: str) -> bytes:
@@ -262,8 +274,12 @@ def _carry_names(entry: dict[str, Any], tables: dict[tuple[object, ...], dict[st
     if entry.get("type") != "step" or not gradients or not isinstance(gradients, dict):
         return
     key = entry.get("run"), entry.get("agent"), entry.get("rank"), entry.get("optimizer")
+    try:
+        carried = tables.get(key)
+    except TypeError:  # a list or the like: not of loopscope, as the decoder will find
+        return
     if "names" in gradients:
         names = ("layers", "names", "layer_index", "frozen")
         tables[key] = {name: gradients[name] for name in names if name in gradients}
-    elif key in tables:
-        gradients.update(tables[key])
+    elif carried is not None:
+        gradients.update(carried)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_rules_of_the_command_line_count(log: tuple[Path, list[Event]], capsys: 
         (b"", "It is empty"),
         (b"hello\n", "None of its lines is an entry"),
         (b'{"version":99,"type":"step"}\n', "The log has version 99"),
-        (b'{"version":"x"}\n', "It is JSON, but not of loopscope."),
+        (b'{"version":"x"}\n{"version":null,"type":"step"}\n', "None of its lines is an entry"),
     ],
     ids=["no file", "empty", "text", "of a later version", "of others"],
 )
@@ -122,6 +123,7 @@ def test_lines_that_cannot_be_judged_are_counted(
         b'{"version":1,"type":"step","run":"a","agent":"m","step":1}',
         b'{"version":1,"type":"run","run":1,"agent":2}',
         *(re.sub(rb'"loss":[-0-9.e]+', b'"loss":' + value, line) for value in (b"[1]", b"{}") for line in lines[1:9]),
+        *(re.sub(rb'"run":"[^"]*"', b'"run":["a"]', line) for line in lines[1:9]),
     ]
     path.write_bytes(b"\n".join([lines[0], *strange, *lines[1:], lines[-1][:50]]))
 
@@ -154,3 +156,32 @@ def test_a_detector_that_fails_is_told(
     assert "step 59  warning   probe_disabled" in lines[-2]
     assert "detector.nonfinite_gradient failed 10 times" in lines[-2]
     assert any("nonfinite_loss" in line for line in lines)
+
+
+def test_events_of_a_later_version_and_of_strange_files_are_told(
+    log: tuple[Path, list[Event]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A severity that this version does not know, a name that no encoding has: both are printed."""
+    path, events = log
+    told = dataclasses.replace(events[0], kind="unheard_of", severity="notice", site="caf\udce9.py:3", layer=None)
+    path.write_bytes(path.read_bytes() + encode(told).encode("ascii") + b"\n")
+
+    assert main(["replay", str(path)]) == 0
+
+    assert "notice    unheard_of             caf\\udce9.py:3" in capsys.readouterr().out
+
+
+def test_a_detector_that_failed_in_the_run_may_be_sound_now(
+    log: tuple[Path, list[Event]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was told of our own detectors then is not told again; of a detector of the user's it is."""
+    path, events = log
+    for part in ("detector.layer_life", "detector.of_the_user"):
+        event = dataclasses.replace(events[0], kind="probe_disabled", severity="warning", attributes={"part": part})
+        path.write_bytes(path.read_bytes() + encode(dataclasses.replace(event, message=part)).encode("ascii") + b"\n")
+
+    assert main(["replay", str(path), "--severity", "critical"]) == 0
+
+    output = capsys.readouterr().out
+    assert "detector.of_the_user" in output
+    assert "detector.layer_life" not in output

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..report import Log, compare, comparison_json, comparison_text
-from .report import add_selection, end_progress, has_unicode, progress, selection, text_width
+from .report import add_selection, end_progress, has_unicode, printable, progress, selection, text_width
 
 __all__ = ["SUMMARY", "add_arguments", "run"]
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(comparison_json(comparison), end="", flush=True)
     else:
-        print(comparison_text(comparison, width=text_width(), is_unicode=has_unicode()), end="", flush=True)
+        print(printable(comparison_text(comparison, width=text_width(), is_unicode=has_unicode())), end="", flush=True)
     return 0 if comparison.is_equal else _DIFFERENT
 
 

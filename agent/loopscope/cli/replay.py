@@ -10,7 +10,7 @@ from ..config import Config
 from ..records import Event, StepReport
 from ..replaying import replay
 from ..report import Log
-from .report import end_progress, progress
+from .report import end_progress, printable, progress
 
 __all__ = ["SUMMARY", "add_arguments", "run"]
 
@@ -28,21 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line an event, then what was read and what could not be; 0."""
+    """Print one line an event, what of ours failed among them, then what was read and what could not be; 0."""
     begin, num_steps, shown = perf_counter(), 0, 0
     log = Log(arguments.log, progress(arguments.log))
     try:
         for record in replay(log, Config(rules=tuple(arguments.rule))):
             if isinstance(record, StepReport):
                 num_steps += 1
-            elif _SEVERITIES.index(record.severity) >= _SEVERITIES.index(arguments.severity):
+            elif _rank(record.severity) >= _rank(arguments.severity) or record.kind == "probe_disabled":
                 shown += 1
                 end_progress()
-                print(_line(record), flush=True)
+                print(printable(_line(record)), flush=True)
     finally:
         end_progress()
     print(f"{num_steps:,} steps read in {perf_counter() - begin:.1f} s; {shown:,} events", *log.notes(), sep="\n")
     return 0
+
+
+def _rank(severity: str) -> int:
+    """Return how bad it is; what a later version calls by another name is a warning."""
+    return _SEVERITIES.index(severity if severity in _SEVERITIES else "warning")
 
 
 def _line(event: Event) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "add_selection",
     "end_progress",
     "has_unicode",
+    "printable",
     "progress",
     "run",
     "selection",
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(log, selection(arguments))
     end_progress()
     if arguments.text:
-        print(text_report(summary, width=text_width(), is_unicode=has_unicode()), end="", flush=True)
+        print(printable(text_report(summary, width=text_width(), is_unicode=has_unicode())), end="", flush=True)
         return 0
     page = html_page(summary).encode("utf-8", errors="replace")
     try:
@@ -103,6 +104,12 @@ def text_width() -> int:
 def has_unicode() -> bool:
     """Whether what is printed may hold characters beyond ASCII."""
     return (sys.stdout.encoding or "").lower().replace("-", "") in {"utf8", "utf8sig", "utf16"}
+
+
+def printable(text: str) -> str:
+    """Return a text as it can be printed: what the output's encoding lacks, as in names of files, is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _wrong(output: Path, allowed: str, remedy: str) -> loopscope.SettingError:

@@ -237,7 +237,7 @@ class Underflow(Skimming):
 
 def _half_share(sample: GradientSample, scale: float | None) -> float:
     """Return the share of magnitudes in float16's subnormal range, as they were before unscaling; 0 if any is below."""
-    shift = 0 if not scale or not math.isfinite(scale) else round(math.log2(scale))
+    shift = 0 if scale is None or not 0 < scale < math.inf else round(math.log2(scale))
     counts_B = sample.histogram_GB.sum(axis=0)
     begin, end = (exponent - shift - EXPONENT_LOW + 1 for exponent in (_HALF_SMALLEST, _HALF_NORMAL))
     total = int(counts_B.sum())

@@ -20,7 +20,7 @@ from .gradients import (
 )
 from .health import HEALTH_STATES, HEALTHY, Anomaly, HealthReport, LayerState
 from .hooks import HookCount, HookSilence
-from .light import maker
+from .light import maker, needed
 from .nonfinite import NonfiniteOrigin
 from .run import RunInfo, SelfReport
 from .steps import StepReport
@@ -53,6 +53,7 @@ __all__ = [
     "StepReport",
     "SyncCount",
     "maker",
+    "needed",
 ]
 
 Record: TypeAlias = RunInfo | StepReport | EpochReport | Event | SelfReport | ActivityReport | HealthReport

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
-__all__ = ["light", "maker"]
+__all__ = ["light", "maker", "needed"]
 
 _T = TypeVar("_T")
 
@@ -26,17 +26,21 @@ def light(record: type[_T]) -> type[_T]:
 
 
 def maker(record: type[_T], names: Sequence[str]) -> Callable[..., _T]:
-    """Return what makes a record of the values of these fields, in this order and of no other number.
+    """Return a function of the values of these fields, one for each name and by place; the others get their defaults.
 
-    The other fields get their defaults. Raises TypeError where one of them has none.
+    Raises TypeError where one of the others has none.
     """
-    own: Any = record
-    required = [each.name for each in fields(own) if each.init and not _has_default(each) and each.name not in names]
-    if required:
-        raise TypeError(f"a {record.__name__} needs {', '.join(required)}")
+    if missing := [name for name in needed(record) if name not in names]:
+        raise TypeError(f"a {record.__name__} needs {', '.join(missing)}")
     lines = ["self = object_new(type_draft)", *_lines(record, names), "return self"]
     made: Callable[..., _T] = _compiled("make", names, lines, record)
     return made
+
+
+def needed(record: type) -> tuple[str, ...]:
+    """Return the names of the fields that have no default."""
+    own: Any = record
+    return tuple(each.name for each in fields(own) if each.init and not _has_default(each))
 
 
 @functools.cache

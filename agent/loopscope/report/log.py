@@ -107,8 +107,6 @@ class Log:
             raise self.wrong(f"It cannot be read ({fault.strerror}).") from fault
         except ValueError as fault:  # a version of the format that is newer than this reader
             raise self.wrong(f"{str(fault).capitalize()}.") from fault
-        except (KeyError, TypeError) as fault:
-            raise self.wrong("It is JSON, but not of loopscope.") from fault
 
     def _why_nothing(self) -> str:
         if self.num_cut_lines or self.num_unknown_lines:
