@@ -12,9 +12,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 __all__ = ["Guard", "Meter", "Site"]
+
+_T = TypeVar("_T")
 
 _logger = logging.getLogger("loopscope")
 _guards: weakref.WeakSet[Guard] = weakref.WeakSet()
@@ -126,6 +128,13 @@ class Guard:
                 if self.strict:
                     raise
 
+    def attempt(self, call: Callable[..., _T], *arguments: Any) -> tuple[_T | None, Exception | None]:
+        """Return what a call returns, or why it fails: of what has another, guarded way. No fault is counted."""
+        try:
+            return call(*arguments), None
+        except Exception as fault:
+            return None, fault
+
     def drain(self, site: Site, call: Callable[[Any], object], queue: deque[Any]) -> None:
         """Call with each entry of a queue, taken out before; where the site is off they are thrown away.
 
@@ -151,7 +160,7 @@ class Guard:
     def note(self, site: Site, fault: BaseException) -> None:
         """Count a fault of `site`, log the first with its traceback, and switch the site off at the limit."""
         site.num_faults += 1
-        if site.num_faults == self._limit:
+        if site.num_faults >= self._limit:
             site.is_enabled = False
         with contextlib.suppress(Exception):  # the user's logging handlers may fail as well
             self._log(site, fault)

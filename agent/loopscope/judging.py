@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -20,7 +21,7 @@ __all__ = ["BATCH_REPORTS", "Judge", "Verdict", "disabled"]
 BATCH_REPORTS = 32
 """Reports that are best judged at once: what a detector needs is at hand then, which takes a third off its time."""
 _STEPS_A_TRY = 4
-"""Steps of a stretch for each time that a detector tries to skim the rest, which costs as much as to see one or two."""
+"""Steps of a stretch for each time that a detector may skim in it: to try costs as much as to see one or two."""
 _R = TypeVar("_R", bound=StepReport | EpochReport)
 
 
@@ -43,9 +44,18 @@ class _Witness:
     number: int
     site: Site
     incidents: Incidents
+    skimming: Skimming | None
     num_changes: int = 0
 
-    def hear(self, reports: Iterable[tuple[StepReport | EpochReport, _Finding]]) -> None:
+    def skim(self, stretch: Stretch, place: int) -> int:
+        """Have the detector take in steps; return how many. Raises ValueError for a number that there are not."""
+        assert self.skimming is not None
+        size = self.skimming.skim(stretch, place)
+        if not 0 <= operator.index(size) <= len(stretch) - place:
+            raise ValueError(f"{self.detector.name} skims {size} steps of {len(stretch) - place}")
+        return size
+
+    def see_each(self, reports: Iterable[tuple[StepReport | EpochReport, _Finding]]) -> None:
         """Have the detector see reports; what it says goes into the findings."""
         see, incidents = self.detector.see, self.incidents
         for report, finding in reports:
@@ -79,7 +89,9 @@ class Judge:
     ) -> None:
         self._info, self._guard, self._breathe = info, guard, breathe
         self._witnesses = [
-            _Witness(detector, number, guard.at(f"detector.{detector.name}"), _incidents_of(detector))
+            _Witness(
+                detector, number, guard.at(f"detector.{detector.name}"), _incidents_of(detector), _skimming(detector)
+            )
             for number, detector in enumerate(detectors)
         ]
         self._causes, self._health, self._moments = Causes(info.layer_ranks), Health(), Moments()
@@ -104,7 +116,7 @@ class Judge:
         """
         findings = [_Finding([*events]) for events in noted]
         try:
-            self._hear(reports, findings)
+            self._detect(reports, findings)
         finally:
             for report, events, finding in zip(reports, noted, findings, strict=True):
                 tell(report, self._conclude(report, events, finding))
@@ -117,35 +129,40 @@ class Judge:
                 return [self._moments.explain(event) for event in self._causes.group(events, self._health.anomalies)]
         return events
 
-    def _hear(self, reports: Sequence[StepReport | EpochReport], findings: Sequence[_Finding]) -> None:
-        found = stretches(reports)
+    def _detect(self, reports: Sequence[StepReport | EpochReport], findings: Sequence[_Finding]) -> None:
+        found, _ = self._guard.attempt(stretches, reports)
         for witness in self._witnesses:
             self._breathe()
             place = 0
-            if found and isinstance(witness.detector, Skimming):
-                for stretch in found:
-                    self._see(witness, reports[place : stretch.begin], findings[place : stretch.begin])
-                    place = self._skim(witness, witness.detector, stretch, findings)
-            self._see(witness, reports[place:], findings[place:])
+            for stretch in found or () if witness.skimming is not None else ():
+                self._see_each(witness, reports[place : stretch.begin], findings[place : stretch.begin])
+                self._skim(witness, stretch, findings[stretch.begin :])
+                place = stretch.begin + len(stretch)
+            self._see_each(witness, reports[place:], findings[place:])
 
-    def _skim(self, witness: _Witness, detector: Skimming, stretch: Stretch, findings: Sequence[_Finding]) -> int:
-        """Have a detector take in a stretch; return the place behind it."""
+    def _skim(self, witness: _Witness, stretch: Stretch, findings: Sequence[_Finding]) -> None:
+        """Have a detector take in a stretch, and see what of it needs a closer look.
+
+        Where it fails to it sees all of the rest; so it does where looks were many.
+        """
         place, end, num_tries = 0, len(stretch), 0
-        while place < end:
+        while place < end and witness.site.is_enabled:
             num_tries += 1
-            with witness.site:
-                place += detector.skim(stretch, place) if witness.site.is_enabled else end - place
-            # The next one needs a closer look; the rest as well where looks were many.
-            rest = slice(place, place + 1 if num_tries * _STEPS_A_TRY < end else end)
-            self._see(witness, stretch.reports[rest], findings[stretch.begin :][rest])
+            size, fault = self._guard.attempt(witness.skim, stretch, place)
+            place += size or 0
+            rest = slice(place, place + 1 if fault is None and num_tries * _STEPS_A_TRY < end else end)
+            num_faults = witness.site.num_faults
+            self._see_each(witness, stretch.reports[rest], findings[rest])
             place = rest.stop
-        return stretch.begin + end
+            if fault is not None and witness.site.num_faults == num_faults:  # else it was the step's, and is counted
+                with witness.site:
+                    raise fault
 
-    def _see(
+    def _see_each(
         self, witness: _Witness, reports: Sequence[StepReport | EpochReport], findings: Sequence[_Finding]
     ) -> None:
         if reports:
-            self._guard.exhaust(witness.site, witness.hear, zip(reports, findings, strict=True))
+            self._guard.exhaust(witness.site, witness.see_each, zip(reports, findings, strict=False))
 
     def _conclude(self, report: StepReport | EpochReport, noted: Sequence[Event], finding: _Finding) -> Verdict:
         if self._site.is_enabled:
@@ -177,6 +194,14 @@ class Judge:
 def _incidents_of(detector: Detector) -> Incidents:
     incidents = getattr(detector, "incidents", None)  # others may call theirs so as well
     return incidents if isinstance(incidents, Incidents) else Incidents()
+
+
+def _skimming(detector: Detector) -> Skimming | None:
+    """Return the detector where it can skim what it sees; not so where a subclass or anybody replaced its `see`."""
+    if not isinstance(detector, Skimming) or "see" in getattr(detector, "__dict__", ()):
+        return None
+    first = next(kind for kind in type(detector).__mro__ if {"see", "skim"} & vars(kind).keys())
+    return detector if "skim" in vars(first) else None
 
 
 def disabled(part: str, guard: Guard, info: RunInfo, latest: StepReport | None, time_unix_seconds: float) -> Event:

@@ -113,6 +113,58 @@ def test_records_are_copied_replaced_and_pickled():
     assert inspect.signature(StepReport).parameters["loss"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
+class Sub(Light):
+    """A subclass with a dictionary."""
+
+
+class Slotted(Light):
+    """A subclass with the same layout."""
+
+    __slots__ = ()
+
+
+class More(Light):
+    """A subclass with a constructor and a slot of its own."""
+
+    __slots__ = ("more",)
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(**values)
+        object.__setattr__(self, "more", 7)
+
+
+@pytest.mark.parametrize("kind", [Sub, Slotted, More])
+def test_subclasses_are_what_they_are(kind):
+    """Their fields are set, and they are frozen."""
+    made = kind(name="a", labels={"b": 1})
+
+    assert type(made) is kind
+    assert (made.name, made.count, made.labels, made.total) == ("a", 3, {"b": 1}, 4)
+    assert getattr(made, "more", 7) == 7
+    with pytest.raises(FrozenInstanceError):
+        made.name = "b"
+
+
+def test_names_of_fields_are_free():
+    """None of them is a name that the constructor uses; fields that no caller gives have their defaults."""
+
+    @light
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Odd:
+        record: int
+        draft: int
+        MISSING: int = 3
+        default_record: int = 4
+        make_labels: int = 5
+        labels: list[int] = field(default_factory=lambda: [6])
+        fixed: int = field(init=False, default=7)
+        made: list[int] = field(init=False, default_factory=list)
+
+    expected = (1, 2, 3, 4, 5, [6], 7, [])
+    assert dataclasses.astuple(Odd(record=1, draft=2)) == expected
+    assert dataclasses.astuple(maker(Odd, ("draft", "record"))(2, 1)) == expected
+
+
 @pytest.mark.parametrize("record", [Usual, Light])
 def test_a_maker_takes_values_in_its_own_order(record):
     """The others have their defaults."""
@@ -124,6 +176,8 @@ def test_a_maker_takes_values_in_its_own_order(record):
 
 
 def test_a_maker_needs_what_has_no_default():
-    """It says which."""
+    """It says which, and what is no field."""
     with pytest.raises(TypeError, match="a Light needs name"):
         maker(Light, ("count",))
+    with pytest.raises(TypeError, match="a Light has no names"):
+        maker(Light, ("name", "names"))

@@ -70,6 +70,8 @@ class Baseline:
     there is only the one of an explosion, from the first two. Memory: (144 + 6) * C float64.
     """
 
+    block_steps = _BLOCK_STEPS
+
     def __init__(self, num_columns: int, exploding: ExplodingRule | None, spike: SpikeRule | None) -> None:
         self._exploding, self._spike = exploding or ExplodingRule(), spike or SpikeRule()
         self._rows_KC = np.zeros((_KEPT_STEPS, num_columns))
@@ -105,16 +107,20 @@ class Baseline:
 
         None are before there is a baseline.
         """
-        place = self._num_rows % _BLOCK_STEPS
-        rows_NC = rows_NC[: _BLOCK_STEPS - place] if self._num_rows >= _BLOCK_STEPS else rows_NC[:0]
+        rows_NC = rows_NC[: self.num_left] if self._num_rows >= _BLOCK_STEPS else rows_NC[:0]
         is_near_NC = rows_NC > self._safe_C
         size = int(is_near_NC.any(axis=1).argmax()) if np.count_nonzero(is_near_NC) else len(rows_NC)
-        begin = self._num_rows % _KEPT_STEPS  # a number of whole blocks: none goes over its end
+        begin = self._num_rows % _KEPT_STEPS  # which are whole blocks: no block goes over their end
         self._rows_KC[begin : begin + size] = rows_NC[:size]
         self._num_rows += size
-        if size and place + size == _BLOCK_STEPS:
+        if size and self.is_at_end:
             self._end_block()
         return size
+
+    @property
+    def num_left(self) -> int:
+        """Rows up to the end of the block."""
+        return _BLOCK_STEPS - self._num_rows % _BLOCK_STEPS
 
     @property
     def is_at_end(self) -> bool:

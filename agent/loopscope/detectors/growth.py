@@ -132,12 +132,13 @@ class _Track:
         """Take in steps up to one that comes near its bounds; return how many."""
         if self._is_hot or self._pending is not None or self._explosion.severity or self._spikes.severity:
             return 0
-        rows_NC = _rows(stretch, begin)
+        rows_NC, steps = _rows(stretch, begin), stretch.reports[begin:]
+        rates = [_rate(report) for report in steps[self._baseline.num_left - 1 :: self._baseline.block_steps]]
         taken = 0
         while size := self._baseline.take_calm(rows_NC[taken:]):
             taken += size
             if self._baseline.is_at_end:
-                self._rates.append(_rate(stretch.reports[begin + taken - 1]))
+                self._rates.append(rates.pop(0))
         return taken
 
     def _look(self, report: StepReport, row_C: Floats) -> tuple[Event, ...]:
@@ -251,7 +252,8 @@ def _rows(stretch: Stretch, begin: int) -> Floats:
     before = [table.global_norm_pre_clip for table in tables]
     if before.count(None) < len(before):
         norms = [table.global_norm if norm is None else norm for table, norm in zip(tables, before, strict=True)]
-        rows_NC *= (np.array(norms) / rows_NC[:, 0])[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # as Python's own floats
+            rows_NC *= (np.array(norms) / rows_NC[:, 0])[:, None]
     return rows_NC
 
 

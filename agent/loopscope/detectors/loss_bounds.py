@@ -100,12 +100,13 @@ class LossBounds:
         num_left = _BLOCK_STEPS - 1 - self._num_losses % _BLOCK_STEPS if self._num_losses >= _BLOCK_STEPS else 0
         highest = self._safe if self._num_stale else min(self.spike, self.diverge)
         lowest = 0.0 if self._num_stale else -math.inf
-        calm = []
+        calm: list[float] = []
         for loss in itertools.islice(losses, num_left):
-            if loss is None or not lowest < loss <= highest or loss == math.inf:
+            if loss is None or not lowest < loss <= highest or not math.isfinite(loss):
                 break
-            self._keep(loss)
             calm.append(loss)
+        for loss in calm:
+            self._keep(loss)
         return calm
 
     def _keep(self, loss: float) -> None:

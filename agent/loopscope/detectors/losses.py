@@ -15,7 +15,7 @@ from .stretches import Skimming, Stretch
 if TYPE_CHECKING:
     from ..records import EpochReport, SelfReport
 
-__all__ = ["DivergingRule", "LossCourse", "LossSpikeRule"]
+__all__ = ["LossCourse"]
 
 _STEPS_TO_CLOSE = 20
 _GROWING_STEPS = 3

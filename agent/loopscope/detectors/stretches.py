@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,17 @@ __all__ = ["Skimming", "Stretch", "stretches"]
 
 _MIN_STEPS = 4
 """Fewer cost as much together as one by one."""
-_MAX_ELEMENTS = 2**18
-"""Norms of a stretch, so that it takes 2 MB at the most."""
+_MAX_NORMS = 2**18
+"""Norms of parameters in a stretch: put together they take 2 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Steps of one optimizer and one set of parameters: taken, with a finite gradient, not sampled, without events."""
+    """Steps of one optimizer and one set of parameters of which there is nothing to tell but numbers.
+
+    Each is one step that was taken, with a gradient that is finite and not zero; it is not sampled, and has no events,
+    hooks or activations, and no reading of memory.
+    """
 
     begin: int
     """Place of the first one in the batch."""
@@ -67,7 +71,8 @@ class Skimming(ABC):
         """Take in steps of a stretch from its place `begin` on, and return how many.
 
         It ends before the first step that needs a closer look, by `see`: nothing is to be told of those before it, and
-        no incident is open. What is kept of them is what `see` would keep of one after the other.
+        no incident opens, changes or closes. What is kept of them is what `see` would keep of one after the other. What
+        may raise does so before anything is kept: the steps are all seen then.
         """
 
 
@@ -80,7 +85,7 @@ def stretches(reports: Sequence[StepReport | EpochReport]) -> list[Stretch]:
     for kind, run in itertools.groupby(map(_kind, reports)):
         begin, end = end, end + sum(1 for _ in run)
         if kind is not None and end - begin >= _MIN_STEPS:
-            found += _stretch(begin, reports[begin:end])
+            found += _stretches(begin, reports[begin:end])
     return found
 
 
@@ -96,10 +101,12 @@ def _kind(report: StepReport | EpochReport) -> tuple[object, ...] | None:
     return report.optimizer, table.layers, table.names, table.frozen, table.scope
 
 
-def _stretch(begin: int, reports: Sequence[StepReport | EpochReport]) -> list[Stretch]:
+def _stretches(begin: int, reports: Sequence[StepReport | EpochReport]) -> Iterator[Stretch]:
+    """Yield a run of steps, in parts where it has many parameters."""
     steps = [report for report in reports if isinstance(report, StepReport)]
     tables = [step.gradients for step in steps if step.gradients is not None]
-    if len(steps) * len(tables[0].names) > _MAX_ELEMENTS:
-        return []
-    norms_NG = np.concatenate([table.layer_norms for table in tables]).reshape(len(steps), -1)
-    return [Stretch(begin, steps, tables, norms_NG)]
+    size = _MAX_NORMS // max(len(tables[0].names), 1)
+    for place in range(0, len(steps), size) if size >= _MIN_STEPS else ():
+        part = tables[place : place + size]
+        norms_NG = np.concatenate([table.layer_norms for table in part], dtype=np.float64).reshape(len(part), -1)
+        yield Stretch(begin + place, steps[place : place + size], part, norms_NG)

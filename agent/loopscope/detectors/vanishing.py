@@ -139,10 +139,12 @@ def _has_low(norms: Sequence[float], bound: float) -> bool:
 def _have_low(norms_LG: Floats, bound: float) -> Flags:
     """Return [L] the same of L looks."""
     is_low_L = np.zeros(len(norms_LG), np.bool_)
-    if np.fmin.reduce(norms_LG, axis=None, initial=math.inf) < bound * np.fmax.reduce(norms_LG, axis=None, initial=0.0):
-        largest_LG = np.fmax.accumulate(norms_LG[:, ::-1], axis=1)[:, ::-1]
-        is_low_LG = (norms_LG[:, :-1] > 0) & (norms_LG[:, :-1] < bound * largest_LG[:, 1:])
-        np.any(is_low_LG, axis=1, out=is_low_L)
+    with np.errstate(over="ignore"):  # as Python's own floats
+        highest = bound * np.fmax.reduce(norms_LG, axis=None, initial=0.0)
+        if np.fmin.reduce(norms_LG, axis=None, initial=math.inf) < highest:
+            largest_LG = np.fmax.accumulate(norms_LG[:, ::-1], axis=1)[:, ::-1]
+            is_low_LG = (norms_LG[:, :-1] > 0) & (norms_LG[:, :-1] < bound * largest_LG[:, 1:])
+            np.any(is_low_LG, axis=1, out=is_low_L)
     return is_low_L
 
 

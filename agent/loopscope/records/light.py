@@ -14,13 +14,26 @@ from typing import Any, TypeVar
 __all__ = ["light", "maker", "needed"]
 
 _T = TypeVar("_T")
+_NAME = "light__"
+"""What the names in the code begin with, so that none is a field's."""
+_SELF = f"{_NAME}self"
 
 
 def light(record: type[_T]) -> type[_T]:
-    """Return a frozen dataclass with slots and keywords only, its constructor made cheap."""
+    """Return a frozen dataclass with slots and keywords only, its constructor made cheap, but not that of subclasses.
+
+    Fields may have defaults, factories, and `init=False` where `__post_init__` sets them; there is no `InitVar`.
+    """
     own: Any = record
-    parameters = ["self", "*", *(_parameter(each) for each in fields(own) if each.init)]
-    lines = ["object_setattr(self, '__class__', type_draft)", *_lines(record, {each.name for each in fields(own)})]
+    known = [each.name for each in fields(own) if each.init]
+    parameters = [f"{_SELF}, *", *(_parameter(each) for each in fields(own) if each.init)]
+    lines = [
+        f"if type({_SELF}) is {_NAME}record:",
+        f"    {_NAME}setattr({_SELF}, '__class__', {_NAME}draft)",
+        *_indented(_thawed(record, known)),
+        "else:",
+        *_indented(_lines(record, known, f"{_NAME}setattr({_SELF}, '{{}}', {{}})")),
+    ]
     own.__init__ = functools.wraps(own.__init__)(_compiled("__init__", parameters, lines, record))
     return record
 
@@ -28,11 +41,14 @@ def light(record: type[_T]) -> type[_T]:
 def maker(record: type[_T], names: Sequence[str]) -> Callable[..., _T]:
     """Return a function of the values of these fields, one for each name and by place; the others get their defaults.
 
-    Raises TypeError where one of the others has none.
+    Raises TypeError for a name that is no field, and where one of the others has no default.
     """
+    own: Any = record
     if missing := [name for name in needed(record) if name not in names]:
         raise TypeError(f"a {record.__name__} needs {', '.join(missing)}")
-    lines = ["self = object_new(type_draft)", *_lines(record, names), "return self"]
+    if others := set(names) - {each.name for each in fields(own) if each.init}:
+        raise TypeError(f"a {record.__name__} has no {', '.join(sorted(others))}")
+    lines = [f"{_SELF} = {_NAME}new({_NAME}draft)", *_thawed(record, names), f"return {_SELF}"]
     made: Callable[..., _T] = _compiled("make", names, lines, record)
     return made
 
@@ -52,12 +68,11 @@ def _draft(record: type) -> type:
 
 
 def _namespace(record: Any) -> dict[str, Any]:
-    """Return what the code of `_parameter` and `_lines` stands on."""
-    types = {"type_record": record, "type_draft": _draft(record), "object_new": object.__new__}
-    more = {"object_setattr": object.__setattr__, "MISSING": MISSING}
+    """Return what the code stands on, under names that no field has."""
+    types = {"record": record, "draft": _draft(record), "new": object.__new__, "setattr": object.__setattr__}
     defaults = {f"default_{each.name}": each.default for each in fields(record)}
     makers = {f"make_{each.name}": each.default_factory for each in fields(record)}
-    return {**types, **more, **defaults, **makers}
+    return {_NAME + name: value for name, value in {**types, **defaults, **makers, "missing": MISSING}.items()}
 
 
 def _has_default(each: Field[Any]) -> bool:
@@ -66,23 +81,32 @@ def _has_default(each: Field[Any]) -> bool:
 
 def _parameter(each: Field[Any]) -> str:
     """Return a parameter; the default of what is made anew each time is MISSING."""
-    return f"{each.name} = default_{each.name}" if _has_default(each) else each.name
+    return f"{each.name} = {_NAME}default_{each.name}" if _has_default(each) else each.name
 
 
-def _lines(record: Any, given: Collection[str]) -> list[str]:
+def _thawed(record: Any, given: Collection[str]) -> list[str]:
+    """Return the lines that fill an instance that is not frozen, and freeze it."""
+    return [*_lines(record, given, f"{_SELF}.{{}} = {{}}"), f"{_SELF}.__class__ = {_NAME}record"]
+
+
+def _lines(record: Any, given: Collection[str], template: str) -> list[str]:
     """Return the lines that set all fields, those that are given from variables of their names."""
     lines = []
     for each in fields(record):
-        value = each.name if each.name in given else f"default_{each.name}"
+        value = each.name if each.name in given else f"{_NAME}default_{each.name}"
         if each.default_factory is not MISSING:
-            value = f"make_{each.name}() if {value} is MISSING else {value}"
-        if each.init:
-            lines.append(f"self.{each.name} = {value}")
-    return lines + ["self.__post_init__()"] * hasattr(record, "__post_init__") + ["self.__class__ = type_record"]
+            value = f"{_NAME}make_{each.name}() if {value} is {_NAME}missing else {value}"
+        if each.init or _has_default(each):
+            lines.append(template.format(each.name, value))
+    return lines + [f"{_SELF}.__post_init__()"] * hasattr(record, "__post_init__")
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
 
 
 def _compiled(name: str, parameters: Sequence[str], lines: Sequence[str], record: Any) -> Any:
-    source = f"def {name}({', '.join(parameters)}):\n    " + "\n    ".join(lines)
+    source = f"def {name}({', '.join(parameters)}):\n" + "\n".join(_indented(lines))
     namespace = _namespace(record)
     exec(source, namespace)  # noqa: S102 # of the names of fields only, as dataclasses does
     return namespace[name]

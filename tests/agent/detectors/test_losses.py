@@ -8,7 +8,9 @@ import pytest
 from tests.builders import step_report
 from tests.detecting import see
 
-from loopscope.detectors.losses import DivergingRule, LossCourse, LossSpikeRule, PlateauRule
+from loopscope.detectors.loss_bounds import DivergingRule, LossSpikeRule
+from loopscope.detectors.losses import LossCourse
+from loopscope.detectors.progress import PlateauRule
 
 Losses = npt.NDArray[np.float64]
 
