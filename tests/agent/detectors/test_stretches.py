@@ -54,6 +54,12 @@ def eventful(seed: int) -> list[StepReport]:
             )
         if seed % 2 and len(reports) > 70 and draw.random() < 0.02:
             changes["loss"] = -abs(report.loss or 1.0)
+        if 140 < len(reports) % 200 < 144:
+            changes["loss"] = 1e3 * abs(report.loss or 1.0)
+        is_dead = 100 < len(reports) % 300 < 135 or draw.random() < 0.03
+        if "gradients" not in changes and (is_dead or (seed % 4 == 0 and not reports)):
+            dead = report.gradients.norms * ([1.0, 0.0, 1.0] if reports else [0.0, 0.0, 0.0])
+            changes["gradients"] = dataclasses.replace(report.gradients, norms=dead, layer_norms=dead)
         reports.append(dataclasses.replace(report, **changes))
     return reports
 
@@ -124,7 +130,7 @@ def slots(kind: type) -> Sequence[str]:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(10))
 def test_batches_tell_and_keep_what_single_reports_do(seed, rules):
     """Events, health and every number that a detector keeps, to the last bit, whatever comes between."""
     reports, draw = eventful(seed), random.Random(seed)
@@ -135,8 +141,6 @@ def test_batches_tell_and_keep_what_single_reports_do(seed, rules):
         batch, reports = reports[:size], reports[size:]
         one_by_one = [verdict for report in batch for verdict in at_once(alone, [report])]
         assert at_once(together, batch) == one_by_one
-        if reports and draw.random() < 0.6:
-            continue
         for single, batched in zip(alone._witnesses, together._witnesses, strict=True):
             assert state(batched.detector) == state(single.detector), single.detector.name
 
