@@ -190,8 +190,9 @@ class _Track:
         is_unchanged_G = (update_G == 0) & visible_G & (sample.zero_ratio_G < 1)
         is_unchanged_G[table.layer_index_P[sample.subnormal_ratio_P > _SUBNORMAL_RATIO]] = False  # that is underflow
         self._num_unchanged_G = np.where(is_unchanged_G, self._num_unchanged_G + 1, 0)
-        self._has_told_of -= {table.layers[index] for index in np.flatnonzero(update_G > 0).tolist()}
-        self._freezes.hold([layer for layer in table.layers if layer in self._has_told_of], report.step)
+        if self._has_told_of:
+            self._has_told_of -= {table.layers[index] for index in np.flatnonzero(update_G > 0).tolist()}
+            self._freezes.hold([layer for layer in table.layers if layer in self._has_told_of], report.step)
         found = [table.layers[index] for index in np.flatnonzero(self._num_unchanged_G >= rule.samples).tolist()]
         news = [layer for layer in found if layer not in self._has_told_of]
         if not news:
