@@ -134,7 +134,7 @@ class Judge:
         for witness in self._witnesses:
             self._breathe()
             place = 0
-            for stretch in found or () if witness.skimming is not None else ():
+            for stretch in (found or ()) if witness.skimming is not None else ():
                 self._see_each(witness, reports[place : stretch.begin], findings[place : stretch.begin])
                 self._skim(witness, stretch, findings[stretch.begin :])
                 place = stretch.begin + len(stretch)

@@ -52,10 +52,11 @@ agent = train(port=0)
 subprocess.run([sys.executable, "-W", "error", "-m", "loopscope.cli", "top", "--once", agent.url], check=True)
 """
 PARSER = """
-import json
+import sys
 from loopscope_exporters import jsonl
 
-print("json" if jsonl._loads() is json.loads else "orjson")
+jsonl._loads()(b"{}")
+print("orjson" if "orjson" in sys.modules else "json")
 """
 RECORD = f"""{TRAIN}
 train(port=None, jsonl="run.jsonl").detach()

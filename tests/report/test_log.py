@@ -102,7 +102,7 @@ def test_progress_is_told_now_and_then(path: Path) -> None:
         (b'{"epoch":1,"loss":0.5}\n', "None of its lines"),
         (b"\x00\xff\xfe garbage", "None of its lines"),
         (b'{"version":2,"type":"step"}\n', "update loopscope"),
-        (b'{"version":"x","type":"step"}\n', "not of loopscope"),
+        (b'{"version":"x","type":"step"}\n', "None of its lines"),
         (b'{"version":1,"type":"step","gradients":{"norms":[1]}}\n', "None of its lines"),
         (b"[1,2]\n", "None of its lines"),
     ],
