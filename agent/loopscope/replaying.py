@@ -172,7 +172,7 @@ def _own_parts() -> frozenset[str]:
 def _is_judged(event: Event) -> bool:
     """Whether an event is of a default detector's making, or of its failing: both may be otherwise now."""
     if event.kind == "probe_disabled":
-        return event.attributes.get("part") in _own_parts()
+        return str(event.attributes.get("part")) in _own_parts()
     return event.kind in DEFAULT_RULES
 
 

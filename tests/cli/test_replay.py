@@ -176,9 +176,11 @@ def test_a_detector_that_failed_in_the_run_may_be_sound_now(
 ) -> None:
     """What was told of our own detectors then is not told again; of a detector of the user's it is."""
     path, events = log
-    for part in ("detector.layer_life", "detector.of_the_user"):
+    for part in ("detector.layer_life", "detector.of_the_user", ["a", "list"]):
         event = dataclasses.replace(events[0], kind="probe_disabled", severity="warning", attributes={"part": part})
-        path.write_bytes(path.read_bytes() + encode(dataclasses.replace(event, message=part)).encode("ascii") + b"\n")
+        path.write_bytes(
+            path.read_bytes() + encode(dataclasses.replace(event, message=str(part))).encode("ascii") + b"\n"
+        )
 
     assert main(["replay", str(path), "--severity", "critical"]) == 0
 
