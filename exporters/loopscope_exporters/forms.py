@@ -42,12 +42,8 @@ class Form(Generic[_T]):
     """
 
     def __init__(self, record: type[_T], *given: str) -> None:
-        kind: Any = record
-        hints = get_type_hints(record)
         self._record, self._given = record, given
-        self._hints = {
-            field.name: hints[field.name] for field in fields(kind) if field.init and field.name not in given
-        }
+        self._hints = {name: hint for name, hint in _hints(record).items() if name not in given}
         self._needed = frozenset(needed(record)) & self._hints.keys()
         self._variants: dict[tuple[str, ...], _Variant[_T]] = {}
         self._whole = self._variant(())
