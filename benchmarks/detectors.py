@@ -4,18 +4,22 @@
 
 The steps are made up: norms that vary by factors, a loss that falls, a sample every 50 steps, a NaN every 10,000. They
 are judged 32 at once, as in a fast loop and in `loopscope replay`, and only that is timed. With `--replay` they are
-written to a log before (400 MB in the folder for temporary files), and the whole of `loopscope replay` is timed.
+written to a log before (400 MB in the folder for temporary files), and the whole of `loopscope replay` is timed, and
+what of it is the detectors'.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import pickle
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -73,11 +77,27 @@ def _replay(num_steps: int, layers: tuple[str, ...]) -> None:
             for report in _reports(begin, min(begin + _BLOCK, num_steps), layers):
                 exporter.export(report)
         exporter.close()
-        start = time.process_time()
-        num_events = sum(isinstance(record, Event) for record in replay(Log(path), Config()))
-        spent = time.process_time() - start
+        with _judging() as judged:
+            start = time.process_time()
+            num_events = sum(isinstance(record, Event) for record in replay(Log(path), Config()))
+            spent = time.process_time() - start
         said = _said(num_steps, layers, spent)
-        print(f"replay of a log of {path.stat().st_size / 1e6:.0f} MB, {said}, {num_events} events")
+        size, detectors = f"{path.stat().st_size / 1e6:.0f} MB", f"{sum(judged):.2f} s of it in the detectors"
+        print(f"replay of a log of {size}, {said}, {detectors}; {num_events} events")
+
+
+@contextlib.contextmanager
+def _judging() -> Iterator[list[float]]:
+    """Have the CPU time of each batch that is judged be in the list."""
+    judge_all, spent = Judge.judge_all, []
+
+    def timed(self: Judge, *arguments: Any) -> None:
+        start = time.process_time()
+        judge_all(self, *arguments)
+        spent.append(time.process_time() - start)
+
+    with mock.patch.object(Judge, "judge_all", timed):
+        yield spent
 
 
 def _said(num_steps: int, layers: tuple[str, ...], spent: float) -> str:
