@@ -8,6 +8,7 @@ import inspect
 import pickle
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,33 +18,24 @@ from loopscope.records import GradientTable, StepReport, maker
 from loopscope.records.light import light
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usual:
-    """A record of every kind of field."""
+def of_every_kind() -> Any:
+    """Return a record with every kind of field, a class of its own each time."""
 
-    name: str
-    count: int = 3
-    labels: Mapping[str, int] = field(default_factory=dict)
-    missing: str | None = None
-    total: int = field(init=False)
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Record:
+        name: str
+        count: int = 3
+        labels: Mapping[str, int] = field(default_factory=dict)
+        missing: str | None = None
+        total: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "total", self.count + len(self.labels))
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "total", self.count + len(self.labels))
+
+    return Record
 
 
-@light
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Light:
-    """The same."""
-
-    name: str
-    count: int = 3
-    labels: Mapping[str, int] = field(default_factory=dict)
-    missing: str | None = None
-    total: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "total", self.count + len(self.labels))
+Usual, Light = of_every_kind(), light(of_every_kind())
 
 
 @pytest.mark.parametrize("values", [{"name": "a"}, {"name": "a", "count": 0, "labels": {"b": 1}}, {"name": None}])
@@ -54,7 +46,7 @@ def test_fields_are_those_of_a_usual_dataclass(values):
     assert dataclasses.asdict(made) == dataclasses.asdict(Usual(**values))
     assert type(made) is Light
     assert made == Light(**values)
-    assert repr(made) == repr(Usual(**values)).replace("Usual", "Light")
+    assert repr(made) == repr(Usual(**values))
 
 
 def test_what_is_made_anew_is_not_shared():
@@ -84,7 +76,7 @@ def test_wrong_arguments_are_refused_in_the_same_words(values):
         Usual(**values)
     with pytest.raises(TypeError) as ours:
         Light(**values)
-    assert str(ours.value) == str(usual.value).replace("Usual", "Light")
+    assert str(ours.value) == str(usual.value)
     with pytest.raises(TypeError):
         Light("a")
 
@@ -177,7 +169,7 @@ def test_a_maker_takes_values_in_its_own_order(record):
 
 def test_a_maker_needs_what_has_no_default():
     """It says which, and what is no field."""
-    with pytest.raises(TypeError, match="a Light needs name"):
+    with pytest.raises(TypeError, match="a Record needs name"):
         maker(Light, ("count",))
-    with pytest.raises(TypeError, match="a Light has no names"):
+    with pytest.raises(TypeError, match="a Record has no names"):
         maker(Light, ("name", "names"))
